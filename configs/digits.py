@@ -1,0 +1,42 @@
+"""The quick start: 8x8 handwritten digits, one-step samples in minutes on two CPU cores.
+
+`configs/digits.py:smoke` is the same run cut to seconds.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from configs import base
+
+
+def get_config(form: str = "full") -> ConfigDict:
+    """The config, or its `smoke` form."""
+    if form not in ("full", "smoke"):
+        raise ValueError(f"configs/digits.py:{form} is unknown; use no suffix or ':smoke'.")
+    config = base.get_config()
+    config.data.name = "digits"
+    config.total_steps = 16_000
+    config.batch_size = 128
+    config.discretization.s1 = 160
+    config.precondition.sigma_data = placeholder(float)  # measured on the training images
+    config.model.update(
+        {"name": "dense", "width": 512, "hidden": 512, "num_blocks": 3, "dropout": 0.1}
+    )
+    config.optimizer.learning_rate = 1e-3
+    config.training.ema_decay = 0.999
+    config.training.flip = False  # a mirrored digit is no digit
+    config.sampling.second_sigma = 0.8
+    config.logging.every_steps = 500
+    config.logging.samples_every_steps = 4000
+    config.checkpointing.every_steps = 2000
+    config.evaluation.at_end = True
+    if form == "smoke":
+        config.total_steps = 20
+        config.batch_size = 32
+        config.discretization.s1 = 40
+        config.model.update({"width": 64, "hidden": 64, "num_blocks": 1})
+        config.sampling.num_images = 4
+        config.logging.update({"every_steps": 5, "samples_every_steps": 10})
+        config.checkpointing.every_steps = 10
+        config.evaluation.num_samples = 300
+    return config

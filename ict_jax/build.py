@@ -1,0 +1,198 @@
+"""From config sections to objects: the only module that reads a `ConfigDict`.
+
+Each section is splatted into one callable, so its keys are that callable's keyword names
+and its checks are that callable's checks.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key
+from ml_collections import ConfigDict
+
+from ict_jax import models
+from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.objectives import Objective, ict_objective
+from ict_jax.core.precondition import as_consistency_fn
+from ict_jax.core.sampling import sample
+from ict_jax.core.schedules import Discretization, make_discretization
+from ict_jax.core.typing import ConsistencyFn, Data
+from ict_jax.data import Batches, Dataset, load_data, root_mean_square
+from ict_jax.training.optimizers import make_optimizer
+from ict_jax.training.state import Params, TrainState, create_state
+from ict_jax.training.step import Batch, Bind, Metrics, make_train_step
+
+Config: TypeAlias = Any
+"""An `ml_collections.ConfigDict`, or one of its sections; its attributes have no static types."""
+
+MODELS: dict[str, type[nn.Module]] = {"dense": models.DenseNet}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"ict": ict_objective}
+
+RESULT_FREE = ("mesh", "logging", "evaluation", "checkpointing", "sampling")
+"""Sections that do not change the trained parameters; a resumed run may change them."""
+
+
+def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
+    """`function(*args, **section)`, with a sentence for keys that it does not take."""
+    accepted = {
+        key
+        for key, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }
+    unknown = sorted(set(section) - accepted)
+    require(
+        not unknown,
+        f"config.{name} has the unknown keys {unknown}; it takes "
+        f"{sorted(accepted - {'parent', 'name'})}.",
+    )
+    return function(*args, **section)
+
+
+def _named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Config]:
+    """The callable that `section.name` selects, and the other keys of the section."""
+    require(
+        section.get("name") in table,
+        f"config.{name}.name={section.get('name')!r} is unknown; use one of {sorted(table)}.",
+    )
+    rest = ConfigDict({key: value for key, value in section.items() if key != "name"})
+    return table[section.name], rest
+
+
+def resolve(config: Config, dataset: Dataset) -> Config:
+    """A frozen copy of the config in which what comes from the data is filled in.
+
+    `image_shape`, and `precondition.sigma_data` where it is None: the root mean square of the
+    training images in [-1, 1].
+    """
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.image_shape = tuple(dataset.image_shape)
+        if config.precondition.sigma_data is None:
+            config.precondition.sigma_data = root_mean_square(dataset.train.images)
+    return config
+
+
+def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ, result-free sections left out."""
+    found = []
+    for key in sorted(set(old) | set(new)):
+        if not prefix and key in RESULT_FREE:
+            continue
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} ({a!r} -> {b!r})")
+    return found
+
+
+def build_dataset(config: Config) -> Dataset:
+    """The data set of `config.data`."""
+    return splat("data", config.data, load_data)
+
+
+def build_batches(config: Config, dataset: Dataset) -> Batches:
+    """The training batches in the order of `config.seed`."""
+    return Batches(dataset.train, config.batch_size, config.seed)
+
+
+def build_model(config: Config) -> nn.Module:
+    """The raw network of `config.model`."""
+    return splat("model", *reversed(_named("model", config.model, MODELS)))
+
+
+def build_discretization(config: Config) -> Discretization:
+    """Noise levels and their law over the whole run."""
+    return splat("discretization", config.discretization, make_discretization, config.total_steps)
+
+
+def build_bind(config: Config) -> Bind:
+    """How parameters become a consistency function, per `config.model` and `.precondition`."""
+    model = build_model(config)
+
+    def bind(params: Params, labels: Any, dropout_key: Any) -> ConsistencyFn:
+        def network(x: Data, c_noise: Any) -> Any:
+            rngs = {} if dropout_key is None else {"dropout": dropout_key}
+            train = dropout_key is not None
+            return model.apply({"params": params}, x, c_noise, labels, train=train, rngs=rngs)
+
+        return splat("precondition", config.precondition, as_consistency_fn, network)
+
+    return bind
+
+
+def build_optimizer(config: Config) -> optax.GradientTransformation:
+    """The optimizer of `config.optimizer`."""
+    return splat("optimizer", config.optimizer, make_optimizer)
+
+
+def build_train_step(
+    config: Config,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The pure training step of the whole config."""
+    objective, options = _named("objective", config.objective, OBJECTIVES)
+    objective = splat("objective", options, objective, build_discretization(config))
+    tx = build_optimizer(config)
+    return splat("training", config.training, make_train_step, build_bind(config), objective, tx)
+
+
+def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
+    """`init_params(key)` -> the network's initial parameters, float32."""
+    model = build_model(config)
+
+    def init_params(key: Key[Array, ""]) -> Params:
+        return model.init(key, jnp.zeros((1, *config.image_shape)), jnp.zeros(1))["params"]
+
+    return init_params
+
+
+def build_init_state(config: Config) -> Callable[[], TrainState]:
+    """`init_state()` -> the state at step 0, a function of `config.seed`."""
+    init_params, tx = build_init_params(config), build_optimizer(config)
+
+    def init_state() -> TrainState:
+        key_params, key_training = jax.random.split(jax.random.key(config.seed))
+        return create_state(init_params(key_params), tx, key_training)
+
+    return init_state
+
+
+def build_draw(config: Config) -> Callable[[Params, Any, Any], Data]:
+    """`draw(params, keys, sigmas)` -> images in [-1, 1], one per key."""
+    bind = build_bind(config)
+
+    def draw(params: Params, keys: Any, sigmas: Any) -> Data:
+        f = bind(params, None, None)
+        return sample(
+            f, keys, tuple(config.image_shape), sigmas, sigma_min=config.precondition.sigma_min
+        )
+
+    return draw
+
+
+def sampling_arguments(config: Config) -> dict[str, Any]:
+    """What drawing and scoring need to know of a config, by the names that they take."""
+    return {
+        "sigma_min": config.precondition.sigma_min,
+        "sigma_max": config.discretization.sigma_max,
+        **config.sampling,
+        **config.evaluation,
+    }
+
+
+def check_config(config: Config) -> None:
+    """Builds every part that needs no data, so that mistakes show before compilation.
+
+    Raises:
+      ArgumentError: the first mistake found.
+    """
+    for name in ("seed", "total_steps", "batch_size"):
+        value = config[name]
+        if not isinstance(value, int) or value < 0:
+            raise ArgumentError(f"config.{name}={value!r} must be a whole number, not negative.")
+    build_train_step(config)

@@ -1,0 +1,94 @@
+"""What the commands share: flags, one-sentence errors, exit codes, seed and sigma lists."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags, logging
+
+from ict_jax.core.errors import ArgumentError, require
+
+EXIT_ERROR = 1
+EXIT_DIVERGED = 3
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
+
+
+def run(
+    main: Callable[[flags.FlagValues], int | None],
+    define_flags: Callable[[flags.FlagValues, list[str]], None],
+    doc: str,
+    argv: list[str] | None = None,
+) -> int:
+    """Parses flags and runs a command.
+
+    Args:
+      main: gets the parsed flags; returns an exit code or None for success.
+      define_flags: defines the command's own flags.
+      doc: shown by --help above the flags.
+      argv: default: the process's.
+
+    Returns:
+      The exit code; errors that a user can cause are printed as one sentence.
+    """
+    argv = sys.argv if argv is None else argv
+    logging.set_verbosity(logging.WARNING)
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=values)
+    if {"--help", "-h", "-help"} & set(argv[1:]):
+        define_flags(values, argv[:1])
+        print(f"{doc.strip()}\n\nflags:\n{_flag_help(values)}")
+        return 0
+    try:
+        define_flags(values, argv)
+        left = values(argv)
+        require(len(left) == 1, f"unexpected argument {left[1:]}; flags are written --name=value.")
+        return main(values) or 0
+    except (ArgumentError, flags.Error) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _flag_help(values: flags.FlagValues) -> str:
+    lines = []
+    for name in sorted(name for name in values if len(name) > 1):
+        flag = values[name]
+        default = "" if flag.default in (None, False) else f" (default: {flag.default})"
+        lines.append(f"  --{name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def value(values: flags.FlagValues, name: str) -> Any:
+    """The value of a flag, None if it has none."""
+    return values[name].value
+
+
+def required(values: flags.FlagValues, name: str, example: str) -> Any:
+    """The value of a flag that must be given."""
+    require(value(values, name) is not None, f"--{name} is missing; give it, as in {example}.")
+    return value(values, name)
+
+
+def parse_seeds(text: str) -> range:
+    """'0-63' or '7' as a range of seeds."""
+    first, dash, last = text.partition("-")
+    require(
+        first.isdecimal() and (last.isdecimal() if dash else True),
+        f"--seeds={text} is not a range; write the first and last seed, as in 0-63.",
+    )
+    start, stop = int(first), int(last or first)
+    require(
+        start <= stop < 2**32,
+        f"--seeds={text} must ascend and stay below 2^32; write the smaller seed first, as in "
+        "0-63.",
+    )
+    return range(start, stop + 1)
+
+
+def parse_sigmas(text: str) -> tuple[float, ...]:
+    """'80,0.8' as a tuple of noise levels."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ArgumentError(
+            f"--sigmas={text} is not a list of numbers; separate them by commas, as in 80,0.8."
+        ) from error

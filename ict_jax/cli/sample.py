@@ -1,0 +1,98 @@
+"""Draws images from a checkpoint; no config is needed, the checkpoint explains itself.
+
+  python -m ict_jax.cli.sample --checkpoint=runs/digits --seeds=0-63 --out=samples
+  python -m ict_jax.cli.sample --checkpoint=runs/digits --seeds=0-63 --sigmas=80,0.8 --out=samples
+
+Writes grid.png (up to 1,024 images) and samples.npz into --out: images uint8 [n, h, w, c],
+seeds, sigmas, and the checkpoint's step. A seed gives the same image in any batch.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from ict_jax.cli import common
+
+GRID_LIMIT = 1024
+
+
+def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
+    """The flags of this command."""
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "Work directory of a run, its checkpoints directory, or one step in it.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("step", None, "Step of the checkpoint; newest.", flag_values=values)
+    flags.DEFINE_string("seeds", "0-63", "First and last seed.", flag_values=values)
+    flags.DEFINE_string(
+        "sigmas",
+        None,
+        "Descending noise levels, one call of the network each; the model's sigma_max alone.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("out", None, "Directory for the results.", flag_values=values)
+    flags.DEFINE_integer("batch_size", 256, "Images drawn at once.", flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Samples as the flags say."""
+    example = "--checkpoint=runs/digits --out=samples"
+    checkpoint = common.required(values, "checkpoint", example)
+    out = common.required(values, "out", example)
+    seeds = common.parse_seeds(common.value(values, "seeds"))
+    sigmas = common.value(values, "sigmas")
+    sigmas = None if sigmas is None else common.parse_sigmas(sigmas)
+
+    import numpy as np  # late: --help and mistakes answer at once
+
+    from ict_jax import build
+    from ict_jax.checkpoints import load_ema
+    from ict_jax.files import writable_directory
+    from ict_jax.metrics import format_secs, say
+    from ict_jax.pictures import image_grid, save_png
+    from ict_jax.sampler import Sampler
+    from ict_jax.training import parallel
+
+    mesh = parallel.make_mesh()
+    params, config, step = load_ema(
+        checkpoint, step=common.value(values, "step"), sharding=parallel.replicated(mesh)
+    )
+    sigmas = sigmas or (config.discretization.sigma_max,)
+    sampler = Sampler(
+        build.build_draw(config),
+        mesh,
+        sigma_min=config.precondition.sigma_min,
+        batch_size=min(common.value(values, "batch_size"), len(seeds)),
+    )
+    directory = writable_directory(Path(out), "--out")
+    say(f"step {step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
+    started, done, parts = time.monotonic(), 0, []
+    for images in sampler.batches(params, seeds, sigmas):
+        parts.append(images)
+        done += len(images)
+        elapsed = time.monotonic() - started
+        left = format_secs((len(seeds) - done) * elapsed / done)
+        say(f"{done:>7,}/{len(seeds):,}  {done / elapsed:,.0f} images/s  {left} left")
+    images = np.concatenate(parts)
+    save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
+    np.savez(
+        directory / "samples.npz",
+        images=images,
+        seeds=np.asarray(seeds),
+        sigmas=np.asarray(sigmas),
+        step=step,
+    )
+    say(f"written: {directory / 'grid.png'}, {directory / 'samples.npz'}")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(common.run(run, define_flags, __doc__ or ""))
+
+
+if __name__ == "__main__":
+    main()

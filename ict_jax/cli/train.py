@@ -1,0 +1,83 @@
+"""Trains a consistency model.
+
+  python -m ict_jax.cli.train --config=configs/digits.py --workdir=runs/digits
+
+To resume, run the same command again. Any value of the config can be overridden:
+--config.total_steps=20000. The work directory gets config.json, checkpoints/, samples/,
+TensorBoard events and, where the config asks for them, scores.json and sample grids.
+
+exit codes: 0 finished; 1 something is wrong with the input; 3 the loss became NaN or
+infinite; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command again.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from ict_jax.cli import common
+from ict_jax.core.errors import ArgumentError
+
+
+def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
+    """--config, --workdir and --init_from."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, for instance configs/digits.py, or configs/digits.py:smoke for its form of "
+        "seconds. Override values as in --config.optimizer.learning_rate=2e-4.",
+        flag_values=values,
+        sys_argv=argv,
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Directory of this run; made if needed.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "init_from",
+        None,
+        "Checkpoint of another run whose averaged parameters a new run starts from.",
+        flag_values=values,
+    )
+
+
+def define_flags_or_refuse(values: flags.FlagValues, argv: list[str]) -> None:
+    """`define_flags`, with the config file's own directory made importable first."""
+    for argument in argv[1:]:
+        name, _, value = argument.lstrip("-").partition("=")
+        if name == "config" and value:
+            path = Path(value.split(":")[0])
+            if not path.is_file():
+                raise ArgumentError(
+                    f"--config={value}: {path} is not a file; give one of configs/*.py."
+                )
+            # Config files import each other as configs.NAME.
+            sys.path.insert(0, str(path.resolve().parent.parent))
+    define_flags(values, argv)
+
+
+def run(values: flags.FlagValues) -> int:
+    """Trains as the flags say."""
+    example = "--config=configs/digits.py --workdir=runs/digits"
+    config = common.required(values, "config", example)
+    workdir = common.required(values, "workdir", example)
+    from ict_jax import loop, metrics  # late: --help and mistakes answer at once
+
+    try:
+        loop.train(config, workdir, init_from=common.value(values, "init_from"))
+    except metrics.Diverged as error:
+        print(f"diverged: {error}", file=sys.stderr)
+        return common.EXIT_DIVERGED
+    except loop.Interrupted as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        return common.EXIT_INTERRUPTED
+    return 0
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(common.run(run, define_flags_or_refuse, __doc__ or ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Distances, weights and the consistency loss of a given pair of noise levels."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ict_jax.core.errors import require
+from ict_jax.core.precondition import check_data
+from ict_jax.core.typing import ConsistencyFn, Data, Metric, PerExample, Sigmas, Weighting
+
+Aux = dict[str, Float[Array, " b"]]
+
+
+def default_huber_c(num_dims: int) -> float:
+    """c = 0.00054 sqrt(d), d the number of numbers in one example. Source: iCT, Section 3.3.
+
+    >>> round(default_huber_c(3 * 32 * 32), 5)
+    0.02993
+    """
+    require(num_dims >= 1, f"num_dims={num_dims} must be at least 1; give h * w * c.")
+    return 0.00054 * math.sqrt(num_dims)
+
+
+def squared_distance(prediction: Data, target: Data, /) -> PerExample:
+    """||prediction - target||^2 of each example, summed over all its numbers."""
+    return jnp.sum((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
+
+
+def pseudo_huber(prediction: Data, target: Data, /, *, c: float) -> PerExample:
+    """sqrt(||prediction - target||^2 + c^2) - c of each example.
+
+    The norm is over a whole example. Applied to each number it would be a scaled squared
+    distance at the differences that occur.
+
+    Computed as s / (sqrt(s + c^2) + c) with s = ||.||^2, which keeps the digits that the
+    subtraction of c loses at small s.
+
+    Raises:
+      ArgumentError: c <= 0.
+
+    Source: iCT, Eq. 7 (Section 3.3).
+    """
+    require(c > 0, f"huber_c={c} must be positive; the paper has 0.00054 * sqrt(d).")
+    squared = squared_distance(prediction, target)
+    return squared / (jnp.sqrt(squared + c**2) + c)
+
+
+def inverse_gap(sigma_lo: Sigmas, sigma_hi: Sigmas, /) -> PerExample:
+    """lambda(sigma_i) = 1 / (sigma_{i+1} - sigma_i). Source: iCT, Table 1."""
+    return 1 / (sigma_hi - sigma_lo)
+
+
+def consistency_terms(
+    f: ConsistencyFn,
+    x: Data,
+    noise: Data,
+    sigma_lo: Sigmas,
+    sigma_hi: Sigmas,
+    *,
+    teacher: ConsistencyFn | None = None,
+    metric: Metric | None = None,
+    weight: Weighting | None = None,
+) -> tuple[PerExample, Aux]:
+    """`consistency_loss` together with its per-example diagnostics.
+
+    Returns:
+      The losses [b] and a dict of [b] arrays: `sigma_lo`, `sigma_hi`, `weight`,
+      `squared_distance` (between student and teacher output, before metric and weight).
+    """
+    check_data(x, sigma_lo, sigma_hi)
+    require(
+        noise.shape == x.shape,
+        f"noise has shape {noise.shape}, expected x's {x.shape}; draw one normal per number.",
+    )
+    if metric is None:
+        metric = functools.partial(pseudo_huber, c=default_huber_c(math.prod(x.shape[1:])))
+    weight = inverse_gap if weight is None else weight
+    teacher = f if teacher is None else teacher
+
+    def noisy(sigma: Sigmas) -> Data:
+        return x + sigma.reshape(-1, *(1,) * (x.ndim - 1)) * noise
+
+    student_output = f(noisy(sigma_hi), sigma_hi)
+    target = jax.lax.stop_gradient(teacher(noisy(sigma_lo), sigma_lo))
+    weights = weight(sigma_lo, sigma_hi)
+    aux = {
+        "sigma_lo": sigma_lo,
+        "sigma_hi": sigma_hi,
+        "weight": weights,
+        "squared_distance": jax.lax.stop_gradient(squared_distance(student_output, target)),
+    }
+    return weights * metric(student_output, target), aux
+
+
+def consistency_loss(
+    f: ConsistencyFn,
+    x: Data,
+    noise: Data,
+    sigma_lo: Sigmas,
+    sigma_hi: Sigmas,
+    *,
+    teacher: ConsistencyFn | None = None,
+    metric: Metric | None = None,
+    weight: Weighting | None = None,
+) -> PerExample:
+    """lambda(sigma_lo, sigma_hi) d(f(x + sigma_hi z, sigma_hi), stopgrad teacher(x + sigma_lo z)).
+
+    The student sees the higher level, the teacher the lower one, with the same noise z. Bind
+    the same dropout key in both calls: `f` is called twice, so it must not draw a new one.
+
+    Args:
+      f: the student, bound to its parameters.
+      x: clean data in [-1, 1].
+      noise: z, standard normal, of x's shape.
+      sigma_lo: sigma_i of each example.
+      sigma_hi: sigma_{i+1} of each example.
+      teacher: default: `f` itself; no gradient passes through it in any case.
+      metric: default: Pseudo-Huber with c = 0.00054 sqrt(d).
+      weight: default: 1 / (sigma_hi - sigma_lo).
+
+    Raises:
+      ArgumentError: a wrong rank, shape or dtype.
+
+    Source: CM, Eq. 10, with iCT's teacher, metric and weighting (iCT, Table 1).
+    """
+    return consistency_terms(
+        f, x, noise, sigma_lo, sigma_hi, teacher=teacher, metric=metric, weight=weight
+    )[0]

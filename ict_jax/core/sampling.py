@@ -1,0 +1,91 @@
+"""Sampling with a consistency function: one step and multistep, with noise per seed."""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.core as core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from ict_jax.core.errors import require
+from ict_jax.core.typing import ConsistencyFn, Data
+
+
+def seed_keys(seeds: Int[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
+    """One random key per seed: the same seed gives the same image in any batch."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+
+
+def check_sigmas(sigmas: Sequence[float] | np.ndarray, sigma_min: float) -> None:
+    """Raises `ArgumentError` unless sigmas are descending levels of at least sigma_min."""
+    values = [float(sigma) for sigma in sigmas]
+    require(
+        len(values) > 0,
+        "sigmas is empty, expected at least one noise level; use (80.0,) for one step.",
+    )
+    require(
+        all(a > b for a, b in itertools.pairwise(values)),
+        f"sigmas={values} must descend strictly; sort them from large to small.",
+    )
+    require(
+        bool(np.isfinite(values[0])) and values[-1] >= sigma_min,
+        f"sigmas={values} must be finite and at least sigma_min={sigma_min}; leave out the "
+        "smaller ones.",
+    )
+
+
+def sample(
+    f: ConsistencyFn,
+    keys: Key[Array, " b"],
+    shape: tuple[int, ...],
+    sigmas: Sequence[float] | Float[Array, " steps"] = (80.0,),
+    *,
+    sigma_min: float = 0.002,
+    clip: bool = True,
+) -> Data:
+    """Draws one example per key, with one call of `f` per sigma (multistep sampling).
+
+    x = f(sigma_1 z_0, sigma_1); then for each further sigma:
+    x = f(x + sqrt(sigma^2 - sigma_min^2) z, sigma)
+
+    Args:
+      f: the consistency function, bound to EMA parameters, without dropout.
+      keys: one key per example (`seed_keys`), so an example does not depend on its batch.
+      shape: shape of one example, (h, w, c) for images.
+      sigmas: descending noise levels, the first the model's sigma_max. Traced arrays are
+        accepted and then not checked.
+      sigma_min: the level at which f is the identity.
+      clip: clip every output of f to [-1, 1], as the CM authors do before adding noise again.
+
+    Returns:
+      Samples [b, *shape], float32.
+
+    Raises:
+      ArgumentError: sigmas is empty, not descending, not finite or below sigma_min; keys is
+        not an array of one key per example.
+
+    Source: CM, Algorithm 1.
+    """
+    require(
+        jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1,
+        f"keys has shape {keys.shape} and dtype {keys.dtype}, expected a vector of typed "
+        "random keys; make them with seed_keys(seeds).",
+    )
+    if not isinstance(sigmas, core.Tracer):
+        check_sigmas(np.asarray(sigmas), sigma_min)
+    levels = jnp.asarray(sigmas, jnp.float32)
+
+    def noise(index: int) -> Data:
+        return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)
+
+    def denoise(x: Data, sigma: Float[Array, ""]) -> Data:
+        x = f(x, jnp.full(len(keys), sigma))
+        return jnp.clip(x, -1, 1) if clip else x
+
+    x = denoise(levels[0] * noise(0), levels[0])
+    for index in range(1, len(levels)):
+        spread = jnp.sqrt(levels[index] ** 2 - sigma_min**2)
+        x = denoise(x + spread * noise(index), levels[index])
+    return x

@@ -1,0 +1,263 @@
+"""Noise levels: the Karras grid, the number of levels N(k) over training, and their law.
+
+All tables are computed once on the host in float64. Inside a jitted step they are constants
+that a traced `step` indexes, so one compilation serves every stage of the curriculum.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int, UInt32
+
+from ict_jax.core.errors import require
+from ict_jax.core.typing import PRNGKey, Step
+
+
+class Stage(NamedTuple):
+    """From `first_step` on (until the next stage) training uses `num_scales` noise levels."""
+
+    first_step: int
+    num_scales: int
+
+
+class Curriculum(Protocol):
+    """`curriculum(total_steps, s0=..., s1=...)` -> stages in order, the first at step 0."""
+
+    def __call__(self, total_steps: int, /, *, s0: int, s1: int) -> Sequence[Stage]: ...
+
+
+class NoiseLaw(Protocol):
+    """`law(sigmas)` -> unnormalised probability of each of the N - 1 adjacent pairs."""
+
+    def __call__(self, sigmas: Float64[np.ndarray, " n"], /) -> np.ndarray: ...
+
+
+def check_sigma_range(sigma_min: float, sigma_max: float, rho: float) -> None:
+    """Raises `ArgumentError` unless 0 < sigma_min < sigma_max < inf and rho > 0."""
+    require(
+        0 < sigma_min < sigma_max < math.inf,
+        f"sigma_min={sigma_min} and sigma_max={sigma_max} must satisfy 0 < sigma_min < "
+        "sigma_max; give the smaller noise level as sigma_min (the paper has 0.002 and 80).",
+    )
+    require(rho > 0, f"rho={rho} must be positive; the paper has 7.")
+
+
+def karras_sigmas(
+    num_scales: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> Float64[np.ndarray, " n"]:
+    """The N noise levels of the Karras grid, ascending, with exact end points.
+
+    sigma_i = (sigma_min^(1/rho) + (i-1)/(N-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho
+
+    Float64, because in float32 both end points are missed and the gaps, whose inverses weigh
+    the loss, are off by up to 1.4e-4 at N = 1281.
+
+    Args:
+      num_scales: N, at least 2.
+      sigma_min: smallest noise standard deviation, in units of data scaled to [-1, 1].
+      sigma_max: largest noise standard deviation.
+      rho: exponent of the grid; larger puts more levels near `sigma_min`.
+
+    Raises:
+      ArgumentError: N < 2, or not 0 < sigma_min < sigma_max, or rho <= 0.
+
+    Source: Karras et al. 2022 (EDM), Eq. 5; Song & Dhariwal 2023 (iCT), Section 2.
+
+    >>> karras_sigmas(3).round(4).tolist()
+    [0.002, 2.5152, 80.0]
+    """
+    check_sigma_range(sigma_min, sigma_max, rho)
+    require(
+        num_scales >= 2,
+        f"num_scales={num_scales} must be at least 2, since training compares two adjacent "
+        "noise levels; raise it (s0 >= 1 in a curriculum).",
+    )
+    lo, hi = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    sigmas = (lo + np.arange(num_scales) / (num_scales - 1) * (hi - lo)) ** rho
+    sigmas[0], sigmas[-1] = sigma_min, sigma_max
+    return sigmas
+
+
+def doubling_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
+    """iCT's N(k): s0 doubles at equal intervals until it reaches s1.
+
+    N(k) = min(s0 2^floor(k/K'), s1) + 1,  K' = floor(K / (log2 floor(s1/s0) + 1))
+
+    K' is computed in integers: it is the largest q with (2 floor(s1/s0))^q <= 2^K.
+
+    Raises:
+      ArgumentError: s0 < 1, s1 < s0, or fewer steps than stages.
+
+    Source: iCT, Table 1.
+
+    >>> [stage.num_scales for stage in doubling_curriculum(400_000, s0=10, s1=1280)]
+    [11, 21, 41, 81, 161, 321, 641, 1281]
+    """
+    require(
+        1 <= s0 <= s1,
+        f"s0={s0} and s1={s1} must satisfy 1 <= s0 <= s1; the paper has 10 and 1280.",
+    )
+    base = 2 * (s1 // s0)
+    stage_steps = int(total_steps / math.log2(base))
+    while base ** (stage_steps + 1) <= 2**total_steps:
+        stage_steps += 1
+    while base**stage_steps > 2**total_steps:
+        stage_steps -= 1
+    count = (-(-s1 // s0) - 1).bit_length() + 1  # stages until s0 2^j >= s1
+    require(
+        stage_steps >= 1,
+        f"total_steps={total_steps} is fewer than the {count} stages of s0={s0}, s1={s1}; "
+        "train longer, raise s0 or lower s1.",
+    )
+    return [Stage(j * stage_steps, min(s0 * 2**j, s1) + 1) for j in range(count)]
+
+
+def lognormal_law(*, p_mean: float = -1.1, p_std: float = 2.0) -> NoiseLaw:
+    """iCT's law over bins: a normal law of log sigma, integrated over each bin.
+
+    p(i) ~ erf((log sigma_{i+1} - P_mean) / (sqrt(2) P_std))
+           - erf((log sigma_i - P_mean) / (sqrt(2) P_std))
+
+    Source: iCT, Table 1 (`p_mean` = -1.1 in natural-log units, `p_std` = 2).
+    """
+    require(p_std > 0, f"p_std={p_std} must be positive; the paper has 2.")
+
+    def law(sigmas: np.ndarray) -> np.ndarray:
+        z = (np.log(sigmas) - p_mean) / (math.sqrt(2) * p_std)
+        # In the upper tail the difference of erfc keeps the digits that erf loses.
+        erf = np.array([math.erf(v) for v in z])
+        erfc = np.array([math.erfc(v) for v in z])
+        return np.where(z[:-1] > 0, erfc[:-1] - erfc[1:], erf[1:] - erf[:-1])
+
+    return law
+
+
+def uniform_law(sigmas: np.ndarray, /) -> np.ndarray:
+    """Every adjacent pair equally likely. Source: Song et al. 2023 (CM), Algorithm 3."""
+    return np.ones(len(sigmas) - 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Discretization:
+    """Tables of all S stages of a run; made by `make_discretization`, a pytree of arrays.
+
+    Attributes:
+      first_steps: step at which each stage begins.
+      num_scales: N of each stage.
+      sigmas: the grid of each stage, padded to the largest N with sigma_max.
+      thresholds: inner bin edges of the law in units of 2^-32, for drawing by integers.
+    """
+
+    first_steps: Int[np.ndarray | Array, " s"]
+    num_scales: Int[np.ndarray | Array, " s"]
+    sigmas: Float[np.ndarray | Array, "s n_max"]
+    thresholds: UInt32[np.ndarray | Array, "s bins"]
+
+
+def make_discretization(
+    total_steps: int,
+    *,
+    s0: int = 10,
+    s1: int = 1280,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    p_mean: float = -1.1,
+    p_std: float = 2.0,
+    curriculum: Curriculum = doubling_curriculum,
+    noise_law: NoiseLaw | None = None,
+) -> Discretization:
+    """The noise levels and their law over a whole run; the defaults are iCT's.
+
+    Args:
+      total_steps: K, the number of training steps.
+      s0: N - 1 in the first stage.
+      s1: N - 1 in the last stage.
+      sigma_min: smallest noise standard deviation, in units of data scaled to [-1, 1].
+      sigma_max: largest noise standard deviation.
+      rho: exponent of the Karras grid.
+      p_mean: P_mean of the lognormal law (natural logarithm of sigma).
+      p_std: P_std of the lognormal law.
+      curriculum: replaces N(k); gets K, s0 and s1.
+      noise_law: replaces the lognormal law over pairs; then p_mean and p_std are not used.
+
+    Raises:
+      ArgumentError: a value breaks its rule, or the law or curriculum returns nonsense.
+
+    Source: iCT, Table 1.
+    """
+    require(total_steps >= 1, f"total_steps={total_steps} must be at least 1; train longer.")
+    check_sigma_range(sigma_min, sigma_max, rho)
+    stages = list(curriculum(total_steps, s0=s0, s1=s1))
+    first_steps = [stage.first_step for stage in stages]
+    require(
+        bool(stages) and first_steps[0] == 0 and first_steps == sorted(set(first_steps)),
+        f"the curriculum's first steps are {first_steps[:4]}; they must begin with 0 and "
+        "increase, so return one Stage per value of N in order.",
+    )
+    law = lognormal_law(p_mean=p_mean, p_std=p_std) if noise_law is None else noise_law
+    n_max = max(stage.num_scales for stage in stages)
+    sigmas = np.full((len(stages), n_max), sigma_max, np.float32)
+    thresholds = np.full((len(stages), max(n_max - 2, 1)), 2**32 - 1, np.uint32)
+    for row, (_, n) in enumerate(stages):
+        grid = karras_sigmas(n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+        sigmas[row, :n] = grid
+        thresholds[row, : n - 2] = _thresholds(np.asarray(law(grid), np.float64), n)
+    return Discretization(
+        first_steps=np.array(first_steps, np.int32),
+        num_scales=np.array([stage.num_scales for stage in stages], np.int32),
+        sigmas=sigmas,
+        thresholds=thresholds,
+    )
+
+
+def _thresholds(weights: np.ndarray, num_scales: int) -> np.ndarray:
+    """Inner cumulative probabilities of the N - 1 bins, in units of 2^-32."""
+    require(
+        weights.shape == (num_scales - 1,),
+        f"the noise law returned shape {weights.shape} for N={num_scales} levels; return one "
+        f"weight per adjacent pair, shape ({num_scales - 1},).",
+    )
+    total = weights.sum()
+    require(
+        bool(np.isfinite(total) and total > 0 and (weights >= 0).all()),
+        f"the noise law returned weights with sum {total} and minimum {weights.min()} for "
+        f"N={num_scales}; they must be finite, not negative and not all zero, so bring its "
+        "parameters nearer to the range of sigma.",
+    )
+    edges = np.cumsum(weights)[:-1] / total * 2.0**32
+    return np.minimum(np.rint(edges), 2**32 - 1).astype(np.uint32)
+
+
+def _stage_at(step: Step, disc: Discretization) -> Int[Array, ""]:
+    return jnp.maximum(jnp.sum(jnp.asarray(step) >= disc.first_steps) - 1, 0)
+
+
+def num_scales_at(step: Step, disc: Discretization) -> Int[Array, ""]:
+    """N(k): the number of noise levels at a training step, which may be traced."""
+    return jnp.asarray(disc.num_scales)[_stage_at(step, disc)]
+
+
+def draw_sigma_pair(
+    key: PRNGKey, shape: tuple[int, ...], step: Step, disc: Discretization
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Draws adjacent levels (sigma_lo, sigma_hi) = (sigma_i, sigma_{i+1}), each of `shape`.
+
+    The index is found by comparing 32 random bits with the law's cumulative thresholds, so
+    each bin has its probability to 2^-32: float32 uniforms are a percent off in the rarest
+    bins at N = 1281.
+
+    Source: iCT, Table 1 (noise schedule).
+    """
+    stage = _stage_at(step, disc)
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    index = jnp.searchsorted(jnp.asarray(disc.thresholds)[stage], bits, side="right")
+    index = jnp.minimum(index, jnp.asarray(disc.num_scales)[stage] - 2)
+    grid = jnp.asarray(disc.sigmas)[stage]
+    return grid[index], grid[index + 1]

@@ -1,0 +1,81 @@
+"""A set of labelled images in memory, and where such sets come from."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from ict_jax.core.errors import ArgumentError, require
+
+
+class ImageSet(NamedTuple):
+    """Images uint8 [n, h, w, c] and labels int32 [n] of one split."""
+
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int32[np.ndarray, " n"]
+
+
+class Dataset(NamedTuple):
+    """A data set in its three disjoint splits."""
+
+    name: str
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    num_classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of every image."""
+        return self.train.images.shape[1:]
+
+
+def load_data(name: str, *, data_dir: str | None = None) -> Dataset:
+    """Loads a data set by name.
+
+    Args:
+      name: `digits` (scikit-learn's handwritten digits, nothing to download), or `tfds:NAME`
+        for a set prepared by TensorFlow Datasets in the array_record format.
+      data_dir: where TFDS finds its prepared sets; default: its own default.
+
+    Raises:
+      ArgumentError: an unknown name, or a set that is not where it should be.
+    """
+    if name == "digits":
+        from ict_jax.data.digits import load_digits
+
+        return load_digits()
+    if name.startswith("tfds:"):
+        from ict_jax.data.tfds_source import load_tfds
+
+        return load_tfds(name.removeprefix("tfds:"), data_dir=data_dir)
+    raise ArgumentError(
+        f"data.name={name!r} is not a known data set; use 'digits' or 'tfds:NAME', for "
+        "instance 'tfds:cifar10'."
+    )
+
+
+def split_images(images: np.ndarray, labels: np.ndarray, sizes: dict[str, int]) -> dict:
+    """Cuts a set into splits of the given sizes after a fixed shuffle (NumPy seed 0)."""
+    total = sum(sizes.values())
+    require(
+        total <= len(images),
+        f"the splits {sizes} need {total} images and there are {len(images)}; make them smaller.",
+    )
+    order = np.random.default_rng(0).permutation(len(images))
+    parts, start = {}, 0
+    for split, size in sizes.items():
+        index = order[start : start + size]
+        parts[split] = ImageSet(images[index], labels[index])
+        start += size
+    return parts
+
+
+def root_mean_square(images: UInt8[np.ndarray, "n h w c"]) -> float:
+    """Root mean square of all numbers of the images scaled to [-1, 1], in float64.
+
+    This is sigma_data: with it the network's input has unit mean square at every sigma.
+    """
+    values, counts = np.unique(images, return_counts=True)
+    scaled = values / 127.5 - 1
+    return float(np.sqrt((counts * scaled**2).sum() / counts.sum()))

@@ -1,0 +1,233 @@
+"""What a run reports: clu writers (TensorBoard and console), rates, and the stop on NaN."""
+
+import contextlib
+import importlib
+import io
+import math
+import sys
+import time
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from ict_jax.core.errors import require
+from ict_jax.training.step import Metrics
+
+
+def _import_metric_writers() -> types.ModuleType:
+    """`clu.metric_writers` without TensorFlow, whether that is installed or not.
+
+    The package imports its TensorFlow-based SummaryWriter at once; while it is being imported
+    an empty module stands in for that one file.
+    """
+    if "clu.metric_writers" in sys.modules:
+        return sys.modules["clu.metric_writers"]
+    name = "clu.metric_writers.summary_writer"
+    stand_in: Any = types.ModuleType(name)
+    stand_in.SummaryWriter = None
+    sys.modules[name] = stand_in
+    try:
+        return importlib.import_module("clu.metric_writers")
+    finally:
+        del sys.modules[name]
+
+
+metric_writers = _import_metric_writers()
+
+
+class EventWriter(metric_writers.MetricWriter):
+    """Writes scalars and images as TensorBoard events without TensorFlow."""
+
+    def __init__(self, directory: Path):
+        self._writer = EventFileWriter(str(directory))
+
+    def _add(self, step: int, values: list[Summary.Value]) -> None:
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        self._writer.add_event(event)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """One value per name."""
+        self._add(step, [Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()])
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """One uint8 picture [h, w, 3] per name."""
+        values = []
+        for name, picture in images.items():
+            png = io.BytesIO()
+            Image.fromarray(np.asarray(picture)).save(png, "PNG")
+            height, width = picture.shape[:2]
+            image = Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=png.getvalue()
+            )
+            values.append(Summary.Value(tag=name, image=image))
+        self._add(step, values)
+
+    def _unsupported(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError("EventWriter writes scalars and images only")
+
+    write_summaries = write_videos = write_audios = write_texts = _unsupported
+    write_histograms = write_hparams = write_pointcloud = _unsupported
+
+    def flush(self) -> None:
+        """Returns when everything is on disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self._writer.close()
+
+
+class ProgressWriter(EventWriter):
+    """Prints one line per report of training: step, N, loss, images/s, time left."""
+
+    def __init__(self, total_steps: int):
+        self._total_steps = total_steps
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Prints the report if it is one of training."""
+        if "train/loss" not in scalars:
+            return
+        rate = scalars["perf/steps_per_sec"]
+        left = format_secs((self._total_steps - step) / rate)
+        say(
+            f"step {step:>7,}/{self._total_steps:,}  N {scalars['train/num_scales']:>4}  "
+            f"loss {scalars['train/loss']:8.4f}  "
+            f"{scalars['perf/images_per_sec']:>7,.0f} images/s  {left} left"
+        )
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    close = flush
+
+
+class Diverged(RuntimeError):
+    """A loss or gradient became NaN or infinite."""
+
+
+class RunLog:
+    """Turns windows of metrics into reports, and stops a run that has diverged."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        total_steps: int,
+        batch_size: int,
+        *,
+        every_steps: int = 100,
+        samples_every_steps: int = 5000,
+    ):
+        """Opens the writers.
+
+        Args:
+          workdir: where the TensorBoard events go.
+          total_steps: K, for the time left.
+          batch_size: images per step.
+          every_steps: steps between reports, each the average over the steps since the last.
+          samples_every_steps: steps between sample grids; there is always one at the end.
+
+        Raises:
+          ArgumentError: a number below 1.
+        """
+        require(every_steps >= 1, f"logging.every_steps={every_steps} must be at least 1.")
+        require(
+            samples_every_steps >= 1,
+            f"logging.samples_every_steps={samples_every_steps} must be at least 1.",
+        )
+        self.every_steps = every_steps
+        self.samples_every_steps = samples_every_steps
+        self._batch_size = batch_size
+        self._writer = metric_writers.MultiWriter(
+            [ProgressWriter(total_steps), EventWriter(workdir)]
+        )
+
+    def start_clock(self, step: int) -> None:
+        """Rates count from here."""
+        self._clock = (step, time.monotonic())
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time within it does not count for the rates."""
+        started = time.monotonic()
+        yield
+        self._clock = (self._clock[0], self._clock[1] + time.monotonic() - started)
+
+    def report(self, step: int, window: Metrics, num_scales: int, last_good: str) -> None:
+        """Fetches and writes the averages of a window that ends with `step`.
+
+        Raises:
+          Diverged: as `check_finite`.
+        """
+        scalars = check_finite(step, window, last_good)
+        now = time.monotonic()
+        steps_per_sec = (step - self._clock[0]) / max(now - self._clock[1], 1e-9)
+        self._clock = (step, now)
+        self._writer.write_scalars(
+            step,
+            {
+                **{f"train/{name}": value for name, value in scalars.items()},
+                "train/num_scales": num_scales,
+                "perf/steps_per_sec": steps_per_sec,
+                "perf/images_per_sec": steps_per_sec * self._batch_size,
+            },
+        )
+
+    def score(self, step: int, scores: Mapping[str, float]) -> None:
+        """Writes the scores of an evaluation during training."""
+        say(f"step {step:>7,}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+        self._writer.write_scalars(step, {f"eval/{k}": v for k, v in scores.items()})
+
+    def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Writes pictures uint8 [h, w, 3]."""
+        self._writer.write_images(step, {f"samples/{k}": v for k, v in pictures.items()})
+
+    def close(self) -> None:
+        """Flushes everything."""
+        self._writer.close()
+
+
+def check_finite(step: int, window: Metrics, last_good: str) -> dict[str, float]:
+    """The window's averages, those over no example left out.
+
+    Raises:
+      Diverged: one is NaN or infinite; names the steps and the last good checkpoint.
+    """
+    fetched = jax.device_get(window)
+    means = {
+        name: float(average.total) / int(average.count)
+        for name, average in fetched.items()
+        if average.count
+    }
+    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    if bad:
+        first = step - int(fetched["grad_norm"].count) + 1
+        raise Diverged(
+            f"{', '.join(bad[:2])} became NaN or infinite between steps {first:,} and {step:,}; "
+            f"nothing was saved after {last_good}. Resume from there with a lower "
+            "optimizer.learning_rate, or look at the data."
+        )
+    return means
+
+
+def format_secs(secs: float) -> str:
+    """3725 -> '1h02m'; below an hour '2m05s'."""
+    minutes, seconds = divmod(round(secs), 60)
+    if minutes < 60:
+        return f"{minutes}m{seconds:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def say(text: str) -> None:
+    """Prints a line of progress at once."""
+    print(text, flush=True)

@@ -1,0 +1,54 @@
+"""A small dense network for images of a few dozen numbers."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ict_jax.models.layers import FourierEmbedding
+
+
+class DenseNet(nn.Module):
+    """A residual multi-layer perceptron F(x, c_noise) on the flattened image.
+
+    Each block adds the embedded noise level before its non-linearity, as the paper's
+    networks do; the last layer and the second one of each block start at zero.
+
+    Attributes:
+      width: of the residual stream.
+      hidden: width inside a block.
+      num_blocks: residual blocks.
+      dropout: rate inside each block; the same mask for student and teacher in training.
+      embedding_size: number of Fourier features of the noise level.
+      fourier_scale: their scale; the paper has 0.02.
+    """
+
+    width: int = 512
+    hidden: int = 512
+    num_blocks: int = 3
+    dropout: float = 0.0
+    embedding_size: int = 128
+    fourier_scale: float = 0.02
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        c_noise: Float[Array, " b"],
+        labels: Int[Array, " b"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "b h w c"]:
+        del labels  # unconditional
+        embedding = FourierEmbedding(self.embedding_size, self.fourier_scale)(c_noise)
+        for _ in range(2):
+            embedding = nn.swish(nn.Dense(2 * self.embedding_size)(embedding))
+        h = nn.Dense(self.width)(x.reshape(len(x), -1))
+        for _ in range(self.num_blocks):
+            r = nn.Dense(self.hidden)(nn.LayerNorm()(h)) + nn.Dense(self.hidden)(embedding)
+            r = nn.Dropout(self.dropout, deterministic=not train)(nn.swish(r))
+            h = h + nn.Dense(self.width, kernel_init=nn.initializers.zeros)(r)
+        h = nn.swish(nn.LayerNorm()(h))
+        out = nn.Dense(math.prod(x.shape[1:]), kernel_init=nn.initializers.zeros)(h)
+        return jnp.reshape(out, x.shape)

@@ -1,0 +1,56 @@
+"""Package metadata; tested versions are pinned in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "ict_jax/__init__.py").read_text())[1]
+
+setup(
+    name="ict_jax",
+    version=VERSION,
+    description="Consistency training (iCT) in JAX: one- and two-step image generators",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["ict_jax", "ict_jax.*"]),
+    package_data={"ict_jax": ["py.typed"]},
+    install_requires=[
+        "clu>=0.0.12",
+        "flax>=0.12",
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "ml_collections>=1.1",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "pillow>=11",
+        "scikit-learn>=1.5",
+        "tensorboard>=2.20",  # event files; TensorFlow is not needed
+        "tensorflow-datasets>=4.9.10",
+        "array_record>=0.8",  # reads what TensorFlow Datasets prepared
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda13]"],
+        "test": [
+            "beartype",
+            "dm-haiku",
+            "equinox",
+            "import-linter",
+            "pyright",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "ict-train = ict_jax.cli.train:main",
+            "ict-sample = ict_jax.cli.sample:main",
+            "ict-evaluate = ict_jax.cli.evaluate:main",
+        ]
+    },
+)
