@@ -86,6 +86,7 @@ def sample(
 
     x = denoise(levels[0] * noise(0), levels[0])
     for index in range(1, len(levels)):
-        spread = jnp.sqrt(levels[index] ** 2 - sigma_min**2)
+        # sigma^2 - sigma_min^2 as a product, which is exactly zero at sigma_min.
+        spread = jnp.sqrt((levels[index] - sigma_min) * (levels[index] + sigma_min))
         x = denoise(x + spread * noise(index), levels[index])
     return x

@@ -7,7 +7,7 @@ that a traced `step` indexes, so one compilation serves every stage of the curri
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +25,14 @@ class Stage(NamedTuple):
     num_scales: int
 
 
+@runtime_checkable
 class Curriculum(Protocol):
     """`curriculum(total_steps, s0=..., s1=...)` -> stages in order, the first at step 0."""
 
     def __call__(self, total_steps: int, /, *, s0: int, s1: int) -> Sequence[Stage]: ...
 
 
+@runtime_checkable
 class NoiseLaw(Protocol):
     """`law(sigmas)` -> unnormalised probability of each of the N - 1 adjacent pairs."""
 

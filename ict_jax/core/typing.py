@@ -4,7 +4,7 @@
 single axis for points.
 """
 
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Array, Float, Int, Key
 
@@ -15,24 +15,28 @@ Step: TypeAlias = Int[Array, ""] | int
 PRNGKey: TypeAlias = Key[Array, ""]
 
 
+@runtime_checkable
 class ConsistencyFn(Protocol):
     """`f(x, sigma) -> x0`: a consistency function bound to parameters, dropout key, labels."""
 
     def __call__(self, x: Data, sigma: Sigmas, /) -> Data: ...
 
 
+@runtime_checkable
 class Network(Protocol):
     """`F(c_in * x, c_noise) -> [b, *dims]`: the raw network that preconditioning wraps."""
 
     def __call__(self, x: Data, c_noise: Sigmas, /) -> Data: ...
 
 
+@runtime_checkable
 class Metric(Protocol):
     """`d(prediction, target) -> [b]`: one distance per example."""
 
     def __call__(self, prediction: Data, target: Data, /) -> PerExample: ...
 
 
+@runtime_checkable
 class Weighting(Protocol):
     """`lambda(sigma_lo, sigma_hi) -> [b]`: one loss weight per example."""
 

@@ -24,5 +24,5 @@ class FourierEmbedding(nn.Module):
     @nn.compact
     def __call__(self, c_noise: Float[Array, " b"]) -> Float[Array, "b size"]:
         frequencies = self.param("W", nn.initializers.normal(self.scale), (self.size // 2,))
-        angles = 2 * jnp.pi * c_noise[:, None] * jax.lax.stop_gradient(frequencies)
+        angles = 2 * jnp.pi * jnp.outer(c_noise, jax.lax.stop_gradient(frequencies))
         return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -97,7 +97,7 @@ def make_train_step(
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = _metrics(losses, aux, optax.global_norm(grads))
+        metrics = _metrics(losses, aux, optax.tree.norm(grads))
         new_state = dataclasses.replace(
             state,
             step=state.step + 1,

@@ -1,6 +1,6 @@
 """The form that every objective has."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ict_jax.core.losses import Aux
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample, PRNGKey, Sigmas, Step
@@ -14,12 +14,14 @@ class Draws(NamedTuple):
     sigma_hi: Sigmas
 
 
+@runtime_checkable
 class Draw(Protocol):
     """`draw(key, shape, step)` -> the random numbers for a batch of `shape` [b, *dims]."""
 
     def __call__(self, key: PRNGKey, shape: tuple[int, ...], step: Step, /) -> Draws: ...
 
 
+@runtime_checkable
 class Loss(Protocol):
     """`loss(f, x, draws)` -> (losses [b], dict of [b] diagnostics)."""
 

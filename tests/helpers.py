@@ -1,0 +1,32 @@
+"""Small configs and commands that several tests use."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from configs import digits
+
+ROOT = Path(__file__).parent.parent
+
+
+def smoke_config(**training):
+    """The digits config in its form of seconds, with changes to its training section."""
+    config = digits.get_config("smoke")
+    config.training.update(training)
+    config.model.dropout = 0.0 if training.get("accumulation_steps") else 0.1
+    config.evaluation.at_end = False
+    return config
+
+
+def command(name, *arguments, cwd=ROOT, timeout=300):
+    """Runs one of the project's commands as a user would, on one device."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    return subprocess.run(
+        [sys.executable, "-m", f"ict_jax.cli.{name}", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

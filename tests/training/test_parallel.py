@@ -1,0 +1,88 @@
+"""One program on one device and on four."""
+
+import jax
+import numpy as np
+import pytest
+
+import ict_jax
+from ict_jax import build
+from ict_jax.sampler import Sampler
+from ict_jax.training import parallel
+from ict_jax.training.step import empty_metrics
+from tests.helpers import smoke_config
+
+STEPS = 20
+
+
+def train(num_devices, **changes):
+    """Losses of 20 steps, the averaged parameters and eight samples."""
+    config = smoke_config(**changes)
+    dataset = build.build_dataset(config)
+    config = build.resolve(config, dataset)
+    batches = build.build_batches(config, dataset)
+    mesh = parallel.make_mesh(num_devices=num_devices)
+    state, window = parallel.init_on_mesh(
+        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+    )
+    advance = parallel.compile_train_step(build.build_train_step(config), mesh)
+    losses = []
+    for step in range(STEPS):
+        state, window = advance(state, window, parallel.put_batch(batches(step), mesh))
+        losses.append(float(window["loss"].total))
+    sampler = Sampler(build.build_draw(config), mesh, sigma_min=0.002, batch_size=8)
+    keys = ict_jax.seed_keys(range(8))
+    x = sampler._draw(state.ema_params, keys, np.float32([80.0, 0.8]))
+    return np.diff(losses, prepend=0), jax.device_get(state.ema_params), np.asarray(x)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return train(1)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_devices_agree(one_device, num_devices):
+    losses, params, x = train(num_devices)
+    np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
+    np.testing.assert_allclose(x, one_device[2], rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, one_device[1])
+
+
+def test_accumulation_on_devices_agrees(one_device):
+    losses, _, _ = train(2, accumulation_steps=2)
+    np.testing.assert_allclose(losses, one_device[0], rtol=1e-4)
+
+
+def test_state_is_donated():
+    config = build.resolve(smoke_config(), dataset := build.build_dataset(smoke_config()))
+    mesh = parallel.make_mesh(num_devices=2)
+    state, window = parallel.init_on_mesh(
+        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+    )
+    batch = parallel.put_batch(build.build_batches(config, dataset)(0), mesh)
+    parallel.compile_train_step(build.build_train_step(config), mesh)(state, window, batch)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
+
+
+def test_samples_do_not_depend_on_the_batch_size():
+    config = build.resolve(smoke_config(), build.build_dataset(smoke_config()))
+    mesh = parallel.make_mesh(num_devices=2)
+    params = build.build_init_params(config)(jax.random.key(0))
+    images = [
+        Sampler(build.build_draw(config), mesh, sigma_min=0.002, batch_size=size)(
+            params, range(10), (80.0, 0.8)
+        )
+        for size in (3, 10, 64)
+    ]
+    assert images[0].shape == (10, 8, 8, 1) and images[0].dtype == np.uint8
+    np.testing.assert_array_equal(images[0], images[1])
+    np.testing.assert_array_equal(images[0], images[2])
+
+
+def test_errors():
+    with pytest.raises(ict_jax.ArgumentError, match="mesh.num_devices=99, but there are 4"):
+        parallel.make_mesh(num_devices=99)
+    with pytest.raises(ict_jax.ArgumentError, match="batch_size=6 is not divisible by 4 devices"):
+        parallel.check_batch_size(6, 1, parallel.make_mesh(num_devices=4))
+    with pytest.raises(ict_jax.ArgumentError, match="x 3 accumulation steps; use a multiple of 6"):
+        parallel.check_batch_size(8, 3, parallel.make_mesh(num_devices=2))
