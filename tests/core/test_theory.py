@@ -1,5 +1,7 @@
 """The loss on data laws whose true consistency function is known in closed form."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +68,7 @@ def minimiser_error(n):
     """Walks up the grid: each slope minimises the loss against the one below it."""
     sigmas = ict_jax.karras_sigmas(n)
     slope = 1.0
-    for lo, hi in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for lo, hi in itertools.pairwise(sigmas):
         below = slope
         slope = below * (SD**2 + lo * hi) / (SD**2 + hi**2)
         if hi in sigmas[[1, n // 2, n - 1]]:  # it is the minimiser of this code's loss

@@ -80,9 +80,9 @@ def test_samples_do_not_depend_on_the_batch_size():
 
 
 def test_errors():
-    with pytest.raises(ict_jax.ArgumentError, match="mesh.num_devices=99, but there are 4"):
+    with pytest.raises(ict_jax.ArgumentError, match=r"mesh.num_devices=99, but there are 4"):
         parallel.make_mesh(num_devices=99)
-    with pytest.raises(ict_jax.ArgumentError, match="batch_size=6 is not divisible by 4 devices"):
+    with pytest.raises(ict_jax.ArgumentError, match=r"batch_size=6 is not divisible by 4 devices"):
         parallel.check_batch_size(6, 1, parallel.make_mesh(num_devices=4))
     with pytest.raises(ict_jax.ArgumentError, match="x 3 accumulation steps; use a multiple of 6"):
         parallel.check_batch_size(8, 3, parallel.make_mesh(num_devices=2))

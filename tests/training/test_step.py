@@ -215,7 +215,7 @@ def test_errors(options, message):
 
 
 def test_optimizer_error():
-    with pytest.raises(ict_jax.ArgumentError, match="learning_rate=0.0 must be positive"):
+    with pytest.raises(ict_jax.ArgumentError, match=r"learning_rate=0.0 must be positive"):
         make_optimizer(learning_rate=0.0)
 
 
