@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict({"name": "tfds:cifar10", "data_dir": placeholder(str)})
 
-    config.model = ConfigDict({"name": "dense"})
+    config.model = ConfigDict({"name": placeholder(str)})  # each config names its network
 
     # iCT, Table 1, and EDM for the grid.
     config.discretization = ConfigDict()

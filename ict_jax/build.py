@@ -106,16 +106,26 @@ def build_model(config: Config) -> nn.Module:
     return splat("model", *reversed(_named("model", config.model, MODELS)))
 
 
+def num_classes(config: Config) -> int:
+    """Classes of the network of `config.model`, 0 for an unconditional one."""
+    return build_model(config).num_classes  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def build_discretization(config: Config) -> Discretization:
     """Noise levels and their law over the whole run."""
     return splat("discretization", config.discretization, make_discretization, config.total_steps)
 
 
 def build_bind(config: Config) -> Bind:
-    """How parameters become a consistency function, per `config.model` and `.precondition`."""
-    model = build_model(config)
+    """How parameters become a consistency function, per `config.model` and `.precondition`.
+
+    Labels given to an unconditional network are dropped.
+    """
+    model, classes = build_model(config), num_classes(config)
 
     def bind(params: Params, labels: Any, dropout_key: Any) -> ConsistencyFn:
+        labels = labels if classes else None
+
         def network(x: Data, c_noise: Any) -> Any:
             rngs = {} if dropout_key is None else {"dropout": dropout_key}
             train = dropout_key is not None
@@ -146,7 +156,8 @@ def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
     model = build_model(config)
 
     def init_params(key: Key[Array, ""]) -> Params:
-        return model.init(key, jnp.zeros((1, *config.image_shape)), jnp.zeros(1))["params"]
+        x, one = jnp.zeros((1, *config.image_shape)), jnp.zeros(1)
+        return model.init(key, x, one, one.astype(jnp.int32))["params"]
 
     return init_params
 
@@ -162,17 +173,27 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
     return init_state
 
 
-def build_draw(config: Config) -> Callable[[Params, Any, Any], Data]:
-    """`draw(params, keys, sigmas)` -> images in [-1, 1], one per key."""
+def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
+    """`draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key."""
     bind = build_bind(config)
 
-    def draw(params: Params, keys: Any, sigmas: Any) -> Data:
-        f = bind(params, None, None)
+    def draw(params: Params, keys: Any, labels: Any, sigmas: Any) -> Data:
+        f = bind(params, labels, None)
         return sample(
             f, keys, tuple(config.image_shape), sigmas, sigma_min=config.precondition.sigma_min
         )
 
     return draw
+
+
+def check_classes(config: Config, dataset: Dataset) -> None:
+    """Raises `ArgumentError` if the network has other classes than the data."""
+    classes = num_classes(config)
+    require(
+        classes in (0, dataset.num_classes),
+        f"config.model.num_classes={classes}, but {dataset.name} has {dataset.num_classes} "
+        "classes; use that number, or 0 for an unconditional model.",
+    )
 
 
 def sampling_arguments(config: Config) -> dict[str, Any]:
@@ -196,3 +217,4 @@ def check_config(config: Config) -> None:
         if not isinstance(value, int) or value < 0:
             raise ArgumentError(f"config.{name}={value!r} must be a whole number, not negative.")
     build_train_step(config)
+    build_bind(config)(None, None, None)

@@ -161,27 +161,25 @@ def load_ema(
     directory, step = locate(path, step)
     if sharding is None:
         sharding = SingleDeviceSharding(jax.devices()[0])
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(directory, options=options) as manager:
-        try:
-            items = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-            config = ConfigDict(items.config)
-            shapes = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
-            abstract = jax.tree.map(
-                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
-            )
-            items = manager.restore(
-                step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(abstract))
-            )
-        except (OSError, KeyError, ValueError) as error:
-            if isinstance(error, ArgumentError):
-                raise
-            raise ArgumentError(
-                f"the checkpoint {directory / str(step)} cannot be read "
-                f"({type(error).__name__}: {_first_line(error)}); it may be half-written, so "
-                "choose another step or copy it again."
-            ) from error
-    return Loaded(items.ema, config, step)
+    item = directory / str(step)
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            config = ConfigDict(reader.restore(item / "config"))
+        shapes = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
+        abstract = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
+        )
+        with ocp.StandardCheckpointer() as reader:
+            params = reader.restore(item / "ema", abstract)
+    except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(
+            f"the checkpoint {item} cannot be read ({type(error).__name__}: "
+            f"{_first_line(error)}); it may be half-written, so choose another step or copy it "
+            "again."
+        ) from error
+    return Loaded(params, config, step)
 
 
 def load_consistency_fn(
@@ -200,9 +198,15 @@ def load_consistency_fn(
       ArgumentError: there is no whole checkpoint.
     """
     loaded = load_ema(path, step=step)
-    bind = build.build_bind(loaded.config)
+    bind, classes = build.build_bind(loaded.config), build.num_classes(loaded.config)
 
     def f(x: Data, sigma: Sigmas, labels: Any = None) -> Data:
+        require(
+            (labels is None) == (classes == 0),
+            f"labels were {'not given' if labels is None else 'given'} and the model has "
+            f"{classes or 'no'} classes; "
+            + ("give one class per example." if classes else "leave them out."),
+        )
         return bind(loaded.params, labels, None)(x, sigma)
 
     return f, loaded.config

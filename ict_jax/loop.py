@@ -81,9 +81,15 @@ def set_up(config: Config, workdir: Path) -> Run:
     mesh = build.splat("mesh", config.mesh, parallel.make_mesh)
     parallel.check_batch_size(config.batch_size, config.training.accumulation_steps, mesh)
     dataset = build.build_dataset(config)
+    build.check_classes(config, dataset)
     config = build.resolve(config, dataset)
     batches = build.build_batches(config, dataset)
-    sampler = Sampler(build.build_draw(config), mesh, sigma_min=config.precondition.sigma_min)
+    sampler = Sampler(
+        build.build_draw(config),
+        mesh,
+        sigma_min=config.precondition.sigma_min,
+        num_classes=build.num_classes(config),
+    )
     evaluator = build.splat(
         "evaluation", build.sampling_arguments(config), Evaluator, dataset, sampler
     )

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from ict_jax.core.errors import require
 from ict_jax.core.sampling import check_sigmas, seed_keys
@@ -24,18 +24,20 @@ class Sampler:
 
     def __init__(
         self,
-        draw: Callable[[Params, Any, Any], Data],
+        draw: Callable[[Params, Any, Any, Any], Data],
         mesh: Mesh,
         *,
         sigma_min: float,
+        num_classes: int = 0,
         batch_size: int = 256,
     ):
         """Prepares a program for batches of `batch_size`, rounded up to the devices.
 
         Args:
-          draw: `draw(params, keys, sigmas)` -> images in [-1, 1], one per key.
+          draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key.
           mesh: devices to spread a batch over.
           sigma_min: the model's smallest noise level.
+          num_classes: of a class-conditional model; 0 for an unconditional one.
           batch_size: images drawn at once.
 
         Raises:
@@ -44,26 +46,60 @@ class Sampler:
         require(batch_size >= 1, f"--batch_size={batch_size} must be at least 1.")
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         self._sigma_min = sigma_min
+        self._num_classes = num_classes
         self._draw = compile_sampler(draw, mesh)
 
     def batches(
-        self, params: Params, seeds: Sequence[int] | range, sigmas: Sequence[float]
+        self,
+        params: Params,
+        seeds: Sequence[int] | range,
+        sigmas: Sequence[float],
+        labels: Sequence[int] | None = None,
     ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
         """Yields the images of the seeds in order, a batch at a time.
 
+        Args:
+          params: averaged parameters.
+          seeds: one per image.
+          sigmas: descending noise levels.
+          labels: one class per seed; default: `default_labels`.
+
         Raises:
-          ArgumentError: sigmas are empty, not descending, or below sigma_min.
+          ArgumentError: sigmas are empty, not descending, or below sigma_min; labels do not fit.
         """
         check_sigmas(sigmas, self._sigma_min)
+        if labels is None:
+            classes = default_labels(seeds, self._num_classes)
+        else:
+            classes = self._checked(labels, len(seeds))
         for start in range(0, len(seeds), self._batch_size):
             part = list(seeds[start : start + self._batch_size])
             # The last batch is filled up, so that every batch has the compiled shape.
-            padded = part + part[-1:] * (self._batch_size - len(part))
-            images = self._draw(params, seed_keys(padded), jnp.asarray(sigmas, jnp.float32))
+            filling = self._batch_size - len(part)
+            keys = seed_keys(part + part[-1:] * filling)
+            part_classes = jnp.asarray(np.pad(classes[start : start + len(part)], (0, filling)))
+            images = self._draw(params, keys, part_classes, jnp.asarray(sigmas, jnp.float32))
             yield to_uint8(np.asarray(images))[: len(part)]
 
     def __call__(
         self, params: Params, seeds: Sequence[int] | range, sigmas: Sequence[float]
     ) -> UInt8[np.ndarray, "n h w c"]:
-        """All images of the seeds, in order."""
+        """All images of the seeds, in order, with their default labels."""
         return np.concatenate(list(self.batches(params, seeds, sigmas)))
+
+    def _checked(self, labels: Sequence[int], count: int) -> Int32[np.ndarray, " n"]:
+        require(
+            self._num_classes > 0,
+            "labels were given and the model is unconditional; leave them out.",
+        )
+        require(
+            len(labels) == count and all(0 <= label < self._num_classes for label in labels),
+            f"{len(labels)} labels from {min(labels)} to {max(labels)} were given for {count} "
+            f"seeds; give one for each, from 0 to {self._num_classes - 1}.",
+        )
+        return np.asarray(labels, np.int32)
+
+
+def default_labels(seeds: Sequence[int] | range, num_classes: int) -> Int32[np.ndarray, " n"]:
+    """The class of each seed: seed modulo the number of classes, so that all are equally many."""
+    return (np.asarray(seeds, np.int64) % max(num_classes, 1)).astype(np.int32)

@@ -1,5 +1,6 @@
 """Whole runs in seconds: resume, interruption, divergence, starting from another run."""
 
+import functools
 import json
 import os
 import signal
@@ -223,8 +224,12 @@ def test_loaded_function_is_the_average(whole_run):
     f, config = checkpoints.load_consistency_fn(whole_run)
     params = final(whole_run)[0].ema_params
     x = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
-    expected = build.build_bind(config)(params, None, None)(x, jax.numpy.full(3, 2.0))
-    np.testing.assert_array_equal(f(x, jax.numpy.full(3, 2.0)), expected)
-    np.testing.assert_array_equal(f(x, jax.numpy.full(3, 0.002)), x)
-    images = ict_jax.sample(f, ict_jax.seed_keys([0]), tuple(config.image_shape))
-    assert images.shape == (1, 8, 8, 1)
+    labels, sigma = jax.numpy.array([3, 1, 4]), jax.numpy.full(3, 2.0)
+    expected = build.build_bind(config)(params, labels, None)(x, sigma)
+    np.testing.assert_array_equal(f(x, sigma, labels), expected)
+    np.testing.assert_array_equal(f(x, jax.numpy.full(3, 0.002), labels), x)
+    with pytest.raises(ict_jax.ArgumentError, match="labels were not given and the model has 10"):
+        f(x, sigma)
+    sevens = functools.partial(f, labels=jax.numpy.array([7, 7]))
+    images = ict_jax.sample(sevens, ict_jax.seed_keys([0, 1]), tuple(config.image_shape))
+    assert images.shape == (2, 8, 8, 1)

@@ -40,12 +40,31 @@ def run(
         return 0
     try:
         define_flags(values, argv)
-        left = values(argv)
+        left = _parse(values, argv)
         require(len(left) == 1, f"unexpected argument {left[1:]}; flags are written --name=value.")
         return main(values) or 0
     except (ArgumentError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_ERROR
+
+
+def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """The arguments that are no flags; mistakes in config overrides become sentences."""
+    try:
+        return values(argv)
+    except (AttributeError, KeyError) as error:
+        raise ArgumentError(
+            f"the config has no key {str(error).strip(chr(34))}; the keys are those of the file "
+            "given as --config and of configs/base.py."
+        ) from error
+    except flags.IllegalFlagValueError as error:
+        if "Traceback" not in str(error):
+            raise
+        # The config file raised, and its whole traceback is the message.
+        last = str(error).strip().splitlines()[-1]
+        raise ArgumentError(f"--config cannot be read: {last}") from error
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"a value given to --config does not fit: {error}") from error
 
 
 def _flag_help(values: flags.FlagValues) -> str:
@@ -82,6 +101,17 @@ def parse_seeds(text: str) -> range:
         "0-63.",
     )
     return range(start, stop + 1)
+
+
+def parse_labels(text: str, count: int) -> list[int]:
+    """'3' or '0,1,2' as one class per seed."""
+    parts = text.split(",")
+    require(
+        all(part.isdecimal() for part in parts) and len(parts) in (1, count),
+        f"--labels={text} is not one class, or one for each of {count} seeds; separate them by "
+        "commas, as in 0,1,2.",
+    )
+    return [int(part) for part in parts] * (count if len(parts) == 1 else 1)
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:

@@ -60,6 +60,7 @@ def run(values: flags.FlagValues) -> None:
         build.build_draw(config),
         mesh,
         sigma_min=arguments["sigma_min"],
+        num_classes=build.num_classes(config),
         batch_size=common.value(values, "batch_size"),
     )
     evaluator = Evaluator(build.build_dataset(config), sampler, **arguments)

@@ -34,6 +34,13 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "Descending noise levels, one call of the network each; the model's sigma_max alone.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "labels",
+        None,
+        "Classes of a class-conditional model, one for all or one per seed, as in 3 or 0,1,2; "
+        "the seed modulo the number of classes.",
+        flag_values=values,
+    )
     flags.DEFINE_string("out", None, "Directory for the results.", flag_values=values)
     flags.DEFINE_integer("batch_size", 256, "Images drawn at once.", flag_values=values)
 
@@ -46,6 +53,9 @@ def run(values: flags.FlagValues) -> None:
     seeds = common.parse_seeds(common.value(values, "seeds"))
     sigmas = common.value(values, "sigmas")
     sigmas = None if sigmas is None else common.parse_sigmas(sigmas)
+
+    labels = common.value(values, "labels")
+    labels = None if labels is None else common.parse_labels(labels, len(seeds))
 
     import numpy as np  # late: --help and mistakes answer at once
 
@@ -66,12 +76,13 @@ def run(values: flags.FlagValues) -> None:
         build.build_draw(config),
         mesh,
         sigma_min=config.precondition.sigma_min,
+        num_classes=build.num_classes(config),
         batch_size=min(common.value(values, "batch_size"), len(seeds)),
     )
     directory = writable_directory(Path(out), "--out")
     say(f"step {step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
     started, done, parts = time.monotonic(), 0, []
-    for images in sampler.batches(params, seeds, sigmas):
+    for images in sampler.batches(params, seeds, sigmas, labels):
         parts.append(images)
         done += len(images)
         elapsed = time.monotonic() - started

@@ -23,21 +23,20 @@ def load_tfds(name: str, *, data_dir: str | None = None) -> Dataset:
     import tensorflow_datasets as tfds
 
     try:
-        builder: Any = tfds.builder(name, data_dir=data_dir)
-        sources: Any = tfds.data_source(name, data_dir=data_dir, download=False)
-    except (tfds.core.DatasetNotFoundError, AssertionError, FileNotFoundError) as error:
+        builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        train, test = (_read(name, builder.as_data_source(split)) for split in ("train", "test"))
+    except (
+        tfds.core.DatasetNotFoundError,
+        AssertionError,  # not prepared there
+        NotImplementedError,  # prepared in another format
+        FileNotFoundError,
+        KeyError,  # no such split
+    ) as error:
         raise ArgumentError(
-            f"data.name='tfds:{name}' was not found prepared as array_record in "
-            f"{data_dir or 'the default directory of TFDS'} ({_first_line(error)}); prepare it "
-            'there with file_format="array_record".'
+            f"data.name='tfds:{name}' was not found prepared as array_record, with the splits "
+            f"'train' and 'test', in {data_dir or 'the default directory of TFDS'} "
+            f'({_first_line(error)}); prepare it there with file_format="array_record".'
         ) from error
-    for split in ("train", "test"):
-        require(
-            split in sources,
-            f"data.name='tfds:{name}' has the splits {sorted(sources)}, expected 'train' and "
-            "'test'; choose another set.",
-        )
-    train, test = _read(name, sources["train"]), _read(name, sources["test"])
     cut = len(test.images) * VALIDATION_PERCENT // 100
     return Dataset(
         name=f"tfds:{name}",

@@ -12,8 +12,8 @@ from ict_jax.models.layers import FourierEmbedding
 class DenseNet(nn.Module):
     """A residual multi-layer perceptron F(x, c_noise) on the flattened image.
 
-    Each block adds the embedded noise level before its non-linearity, as the paper's
-    networks do; the last layer and the second one of each block start at zero.
+    Each block adds the embedded noise level and label before its non-linearity, as the
+    paper's networks do; the last layer and the second one of each block start at zero.
 
     Attributes:
       width: of the residual stream.
@@ -22,6 +22,8 @@ class DenseNet(nn.Module):
       dropout: rate inside each block; the same mask for student and teacher in training.
       embedding_size: number of Fourier features of the noise level.
       fourier_scale: their scale; the paper has 0.02.
+      num_classes: of a class-conditional network; 0 for an unconditional one, which ignores
+        labels.
     """
 
     width: int = 512
@@ -30,6 +32,7 @@ class DenseNet(nn.Module):
     dropout: float = 0.0
     embedding_size: int = 128
     fourier_scale: float = 0.02
+    num_classes: int = 0
 
     @nn.compact
     def __call__(
@@ -40,10 +43,12 @@ class DenseNet(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "b h w c"]:
-        del labels  # unconditional
         embedding = FourierEmbedding(self.embedding_size, self.fourier_scale)(c_noise)
-        for _ in range(2):
-            embedding = nn.swish(nn.Dense(2 * self.embedding_size)(embedding))
+        embedding = nn.swish(nn.Dense(2 * self.embedding_size)(embedding))
+        embedding = nn.Dense(2 * self.embedding_size)(embedding)
+        if self.num_classes:
+            embedding += nn.Embed(self.num_classes, 2 * self.embedding_size)(labels)
+        embedding = nn.swish(embedding)
         h = nn.Dense(self.width)(x.reshape(len(x), -1))
         for _ in range(self.num_blocks):
             r = nn.Dense(self.hidden)(nn.LayerNorm()(h)) + nn.Dense(self.hidden)(embedding)

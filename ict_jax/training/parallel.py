@@ -89,8 +89,8 @@ def compile_train_step(
 
 
 def compile_sampler(
-    draw: Callable[[Any, Key[Array, " b"], Array], Array], mesh: Mesh
-) -> Callable[[Any, Key[Array, " b"], Array], Array]:
-    """Jits `draw(params, keys, sigmas) -> images`, cut over the mesh along the keys."""
+    draw: Callable[[Any, Key[Array, " b"], Array, Array], Array], mesh: Mesh
+) -> Callable[[Any, Key[Array, " b"], Array, Array], Array]:
+    """Jits `draw(params, keys, labels, sigmas) -> images`, cut over the mesh along the keys."""
     whole, cut = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(draw, in_shardings=(whole, cut, whole), out_shardings=cut)
+    return jax.jit(draw, in_shardings=(whole, cut, cut, whole), out_shardings=cut)

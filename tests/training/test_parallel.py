@@ -31,7 +31,8 @@ def train(num_devices, **changes):
         losses.append(float(window["loss"].total))
     sampler = Sampler(build.build_draw(config), mesh, sigma_min=0.002, batch_size=8)
     keys = ict_jax.seed_keys(range(8))
-    x = sampler._draw(state.ema_params, keys, np.float32([80.0, 0.8]))
+    labels = np.arange(8, dtype=np.int32)
+    x = sampler._draw(state.ema_params, keys, labels, np.float32([80.0, 0.8]))
     return np.diff(losses, prepend=0), jax.device_get(state.ema_params), np.asarray(x)
 
 
@@ -69,7 +70,7 @@ def test_samples_do_not_depend_on_the_batch_size():
     mesh = parallel.make_mesh(num_devices=2)
     params = build.build_init_params(config)(jax.random.key(0))
     images = [
-        Sampler(build.build_draw(config), mesh, sigma_min=0.002, batch_size=size)(
+        Sampler(build.build_draw(config), mesh, sigma_min=0.002, num_classes=10, batch_size=size)(
             params, range(10), (80.0, 0.8)
         )
         for size in (3, 10, 64)
@@ -86,3 +87,20 @@ def test_errors():
         parallel.check_batch_size(6, 1, parallel.make_mesh(num_devices=4))
     with pytest.raises(ict_jax.ArgumentError, match="x 3 accumulation steps; use a multiple of 6"):
         parallel.check_batch_size(8, 3, parallel.make_mesh(num_devices=2))
+
+
+def test_labels_are_those_of_the_seed_unless_given():
+    def draw(params, keys, labels, sigmas):
+        return jax.numpy.broadcast_to(labels[:, None, None, None] / 10.0, (len(keys), 1, 1, 1))
+
+    mesh = parallel.make_mesh(num_devices=2)
+    sampler = Sampler(draw, mesh, sigma_min=0.002, num_classes=10, batch_size=4)
+    seen = sampler(None, range(8, 13), (80.0,)).ravel()
+    given = np.concatenate(list(sampler.batches(None, [0, 1], (80.0,), [9, 8]))).ravel()
+    expected = [int((label / 10 + 1) * 127.5) for label in (8, 9, 0, 1, 2, 9, 8)]
+    np.testing.assert_allclose([*seen, *given], expected, atol=1)
+    with pytest.raises(ict_jax.ArgumentError, match="2 labels from 1 to 10 were given for 2 seeds"):
+        list(sampler.batches(None, [0, 1], (80.0,), [1, 10]))
+    unconditional = Sampler(draw, mesh, sigma_min=0.002)
+    with pytest.raises(ict_jax.ArgumentError, match="the model is unconditional; leave them out"):
+        list(unconditional.batches(None, [0], (80.0,), [1]))

@@ -1,0 +1,97 @@
+"""Sets, splits, sigma_data and the order of batches."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+import ict_jax
+from ict_jax.data import Batches, ImageSet, load_data, root_mean_square
+from ict_jax.data.images import split_images
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+def test_digits(digits):
+    parts = (digits.train, digits.validation, digits.test)
+    assert digits.image_shape == (8, 8, 1) and digits.num_classes == 10
+    assert sum(len(part.images) for part in parts) == 1797
+    for part in parts:
+        assert part.images.dtype == np.uint8 and part.labels.dtype == np.int32
+        assert part.images.min() == 0 and part.images.max() == 255
+        assert set(part.labels) == set(range(10))
+    again = load_data("digits")
+    np.testing.assert_array_equal(again.train.images, digits.train.images)
+
+
+def test_splits_are_disjoint():
+    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+    parts = split_images(images, np.arange(20), {"train": 9, "validation": 4, "test": 7})
+    together = np.concatenate([part.labels for part in parts.values()])
+    assert sorted(together) == list(range(20)) and list(together) != list(range(20))
+    np.testing.assert_array_equal(parts["test"].images.ravel(), parts["test"].labels)
+    with pytest.raises(ict_jax.ArgumentError, match="need 21 images and there are 20"):
+        split_images(images, np.arange(20), {"train": 21})
+
+
+def test_root_mean_square(digits):
+    x = digits.train.images.astype(np.float64) / 127.5 - 1
+    assert root_mean_square(digits.train.images) == pytest.approx(np.sqrt((x**2).mean()))
+
+
+def numbered(size):
+    images = np.arange(size, dtype=np.uint8).reshape(size, 1, 1, 1)
+    return ImageSet(images, np.arange(size, dtype=np.int32))
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (7, 7), (12, 4), (5, 3)])
+def test_every_epoch_is_a_new_permutation(size, batch_size):
+    batches = Batches(numbered(size), batch_size, seed=1)
+    stream = np.concatenate([batches(step)["label"] for step in range(3 * size)])
+    epochs = stream[: 3 * size].reshape(3, size)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(size))
+    assert len({epoch.tobytes() for epoch in epochs}) == 3
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    straight = Batches(numbered(50), 8, seed=1)
+    expected = [straight(step)["label"] for step in range(40)]
+    shuffled = Batches(numbered(50), 8, seed=1)
+    for step in (39, 0, 17, 16, 38, 5):
+        np.testing.assert_array_equal(shuffled(step)["label"], expected[step])
+    other = Batches(numbered(50), 8, seed=2)
+    assert not np.array_equal(other(0)["label"], expected[0])
+
+
+def test_rows_of_processes_make_up_the_batch():
+    batches = Batches(numbered(50), 8, seed=1)
+    parts = [batches(3, slice(start, start + 4)) for start in (0, 4)]
+    for name in ("image", "label"):
+        np.testing.assert_array_equal(
+            np.concatenate([part[name] for part in parts]), batches(3)[name]
+        )
+
+
+def test_images_and_labels_stay_together():
+    batch = Batches(numbered(50), 8, seed=1)(4)
+    np.testing.assert_array_equal(batch["image"].ravel(), batch["label"])
+
+
+def test_tfds_sets_are_read_without_tensorflow():
+    with tfds.testing.mock_data(num_examples=30):
+        dataset = load_data("tfds:cifar10")
+    assert dataset.image_shape == (32, 32, 3) and dataset.num_classes == 10
+    assert [len(p.images) for p in (dataset.train, dataset.validation, dataset.test)] == [30, 3, 27]
+    assert dataset.train.images.dtype == np.uint8 and dataset.train.labels.dtype == np.int32
+
+
+def test_errors(tmp_path):
+    with pytest.raises(ict_jax.ArgumentError, match=r"data.name='nope' is not a known data set"):
+        load_data("nope")
+    with pytest.raises(ict_jax.ArgumentError, match=r"'tfds:cifar10' was not found prepared"):
+        load_data("tfds:cifar10", data_dir=str(tmp_path))
+    with pytest.raises(ict_jax.ArgumentError, match=r"batch_size=11 must be between 1 and the 10"):
+        Batches(numbered(10), 11, seed=0)

@@ -1,0 +1,268 @@
+"""The commands as a user types them: what they write, and one sentence for each mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ict_jax.cli import common
+from tests.helpers import ROOT, command
+
+SMOKE = "--config=configs/digits.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "digits"
+    result = command("train", SMOKE, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir, result
+
+
+def test_train_reports_and_scores(run):
+    workdir, result = run
+    out = result.stdout
+    for text in (
+        '"total_steps": 20',
+        "134,784 parameters on 1 cpu device(s)",
+        "compiled the training step in",
+        "step      20/20  N   41  loss",
+        "images/s",
+        "Fréchet distance",
+        "written: ",
+        "done in ",
+    ):
+        assert text in out, text
+    scores = json.loads((workdir / "scores.json").read_text())
+    for name in ("one_step", "two_step", "floor", "noise", "gaussian"):
+        assert {"fd", "kid", "confident"} <= set(scores[name]), name
+    assert scores["n"] == 300 and scores["splits"] == 20 and scores["step"] == 20
+    assert scores["floor"]["fd"] < scores["gaussian"]["fd"] < scores["noise"]["fd"]
+    for name in ("one_step", "two_step"):
+        with Image.open(workdir / f"{name}.png") as picture:
+            assert picture.size == (67, 67)
+
+
+def test_sample_needs_no_config(run, tmp_path):
+    workdir, _ = run
+    arguments = (f"--checkpoint={workdir}", "--seeds=3-12", "--sigmas=80,0.8")
+    result = command("sample", *arguments, f"--out={tmp_path}/a")
+    assert result.returncode == 0, result.stderr
+    assert "10/10" in result.stdout and "images/s" in result.stdout
+    saved = np.load(tmp_path / "a" / "samples.npz")
+    assert saved["images"].shape == (10, 8, 8, 1) and saved["images"].dtype == np.uint8
+    assert list(saved["seeds"]) == list(range(3, 13)) and list(saved["sigmas"]) == [80, 0.8]
+    assert int(saved["step"]) == 20
+    assert (tmp_path / "a" / "grid.png").is_file()
+    # A part of the seeds, in smaller batches, gives the same images.
+    arguments = (f"--checkpoint={workdir}/checkpoints/20", "--seeds=5-7", "--sigmas=80,0.8")
+    result = command("sample", *arguments, "--batch_size=2", f"--out={tmp_path}/b")
+    assert result.returncode == 0, result.stderr
+    part = np.load(tmp_path / "b" / "samples.npz")["images"]
+    np.testing.assert_array_equal(part, saved["images"][2:5])
+
+
+def test_evaluate_repeats_the_scores_of_the_run(run, tmp_path):
+    workdir, _ = run
+    result = command(
+        "evaluate", f"--checkpoint={workdir}", "--num_samples=300", f"--out={tmp_path}"
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "scores.json").read_text()) == json.loads(
+        (workdir / "scores.json").read_text()
+    )
+
+
+def test_console_scripts_work_from_any_directory(tmp_path):
+    script = os.path.join(os.path.dirname(sys.executable), "ict-train")
+    result = subprocess.run(
+        [script, f"--config={ROOT}/configs/digits.py:smoke", "--workdir=x", "--config.seed=-1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    assert "config.seed=-1 must be a whole number" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "sample", "evaluate"])
+def test_help(name):
+    result = command(name, "--help")
+    assert result.returncode == 0 and not result.stderr
+    assert f"python -m ict_jax.cli.{name} --" in result.stdout
+    assert "flags:" in result.stdout
+
+
+def mistakes(tmp_path):
+    """Command, arguments, and what the one sentence must contain."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half" / "checkpoints" / "5.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "torn" / "checkpoints" / "5" / "config").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    work = f"--workdir={tmp_path}/w"
+    out = f"--out={tmp_path}/out"
+    empty = f"--checkpoint={tmp_path}/empty"
+    return [
+        ("train", [], "--config is missing; give it, as in --config=configs/digits.py"),
+        ("train", [SMOKE], "--workdir is missing"),
+        ("train", [SMOKE, work, "--nonsense=1"], "nonsense"),
+        ("train", [SMOKE, work, "digits"], "unexpected argument ['digits']; flags are written"),
+        ("train", [SMOKE, work, "--config.nonsense=1"], "nonsense"),
+        ("train", [SMOKE, work, "--config.optimizer.rate=1"], "rate"),
+        ("train", [SMOKE, work, "--config.total_steps=many"], "many"),
+        ("train", ["--config=configs/nope.py", work], "configs/nope.py is not a file; give one of"),
+        ("train", ["--config=configs/digits.py:tiny", work], "digits.py:tiny is unknown; use"),
+        ("train", [SMOKE, work, "--config.total_steps=2"], "total_steps=2 is fewer than the 3"),
+        ("train", [SMOKE, work, "--config.batch_size=2000"], "batch_size=2000 must be between 1"),
+        ("train", [SMOKE, work, "--config.batch_size=0"], "batch_size=0 must be"),
+        ("train", [SMOKE, work, "--config.data.name=mnist"], "'mnist' is not a known data set"),
+        ("train", [SMOKE, work, "--config.data.name=tfds:nope"], "'tfds:nope' was not found"),
+        ("train", [SMOKE, work, "--config.model.name=big"], "'big' is unknown; use one of"),
+        ("train", [SMOKE, work, "--config.model.num_classes=7"], "digits has 10 classes; use that"),
+        ("train", [SMOKE, work, "--config.training.ema_decay=2."], "ema_decay=2.0 must be in"),
+        ("train", [SMOKE, work, "--config.discretization.sigma_min=90."], "sigma_min=90.0 and"),
+        ("train", [SMOKE, work, "--config.sampling.second_sigma=90."], "second_sigma=90.0 must"),
+        ("train", [SMOKE, work, "--config.mesh.num_devices=7"], "mesh.num_devices=7, but there"),
+        ("train", [SMOKE, work, "--config.checkpointing.every_steps=0"], "every_steps=0 must be"),
+        ("train", [SMOKE, work, "--config.logging.every_steps=0"], "logging.every_steps=0 must"),
+        ("train", [SMOKE, f"--workdir={tmp_path}/file/w"], "cannot be written to (Not a directory"),
+        ("train", [SMOKE, work, f"--init_from={tmp_path}/empty"], "and holds none; train first"),
+        ("sample", [out], "--checkpoint is missing"),
+        ("sample", [empty], "--out is missing"),
+        ("sample", [f"--checkpoint={tmp_path}/no", out], "/no does not exist; give a work"),
+        ("sample", [f"--checkpoint={tmp_path}/file", out], "is a file, expected a work directory"),
+        ("sample", [empty, out], "should hold checkpoints and holds none; train first"),
+        ("sample", [f"--checkpoint={tmp_path}/half", out], "only the half-written 5.orbax"),
+        ("sample", [f"--checkpoint={tmp_path}/torn", out], "lacks ['ema']: it is half-written"),
+        ("sample", [empty, out, "--seeds=5-2"], "--seeds=5-2 must ascend and stay below 2^32"),
+        ("sample", [empty, out, "--seeds=a-b"], "--seeds=a-b is not a range; write"),
+        ("sample", [empty, out, "--sigmas=80;1"], "--sigmas=80;1 is not a list of numbers"),
+        ("sample", [empty, out, "--batch_size=x"], "batch_size"),
+        ("evaluate", [], "--checkpoint is missing"),
+        ("evaluate", [empty], "should hold checkpoints and holds none"),
+    ]
+
+
+def test_every_mistake_gives_one_sentence(tmp_path):
+    cases = mistakes(tmp_path)
+    running = []
+    for name, arguments, message in cases:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"ict_jax.cli.{name}", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append((name, arguments, message, process))
+        if len(running) % 4 == 0:
+            process.wait(timeout=120)
+    for name, arguments, message, process in running:
+        out, error = process.communicate(timeout=120)
+        told = f"{name} {arguments}: {error}"
+        assert process.returncode == common.EXIT_ERROR, told
+        assert error.startswith("error: ") and error.count("\n") == 1, told
+        assert message in error and "Traceback" not in error, told
+        assert "compiled" not in out, told
+    assert not (tmp_path / "w" / "checkpoints").exists() or not list(
+        (tmp_path / "w" / "checkpoints").iterdir()
+    )
+
+
+def test_sampling_mistakes_of_a_real_checkpoint(run, tmp_path):
+    workdir, _ = run
+    for arguments, message in [
+        (["--sigmas=0.8,80"], "sigmas=[0.8, 80.0] must descend strictly"),
+        (["--sigmas=80,0.0001"], "at least sigma_min=0.002"),
+        (["--step=7"], "step 7 is not among the checkpoints [10, 20]"),
+        (
+            ["--labels=11"],
+            "64 labels from 11 to 11 were given for 64 seeds; give one for each, from 0",
+        ),
+        (["--labels=1,2"], "--labels=1,2 is not one class, or one for each of 64 seeds"),
+        (["--batch_size=0"], "--batch_size=0 must be at least 1"),
+    ]:
+        result = command("sample", f"--checkpoint={workdir}", f"--out={tmp_path}", *arguments)
+        assert result.returncode == 1 and message in result.stderr, result.stderr
+        assert result.stderr.count("\n") == 1, result.stderr
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path):
+    import shutil
+
+    workdir, _ = run
+    shutil.copytree(workdir / "checkpoints" / "20", tmp_path / "checkpoints" / "20")
+    for path in (tmp_path / "checkpoints" / "20" / "ema").rglob("*"):
+        if path.is_file() and "d" == path.parent.name:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = command("sample", f"--checkpoint={tmp_path}", f"--out={tmp_path}/out")
+    assert result.returncode == 1, result.stdout
+    # Orbax's reader threads may print of their own accord as they end.
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "checkpoints/20 cannot be read" in error and "choose another step" in error
+
+
+def start(workdir, *extra):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ict_jax.cli.train", SMOKE, f"--workdir={workdir}", *extra],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+LONG = ("--config.total_steps=4000", "--config.logging.every_steps=20")
+
+
+def test_sigterm_saves_and_exits_with_its_own_code(tmp_path):
+    process = start(tmp_path / "w", *LONG)
+    while "step  " not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == common.EXIT_INTERRUPTED == 75, error
+    assert "SIGTERM: finishing this step and saving" in out
+    assert error.startswith("interrupted: stopped at step ") and "Traceback" not in error
+    step = int(error.split("step ")[1].split(" ")[0].replace(",", ""))
+    assert (tmp_path / "w" / "checkpoints" / str(step) / "ema").is_dir()
+
+
+def test_kill_in_the_middle_of_a_save_loses_only_that_save(tmp_path):
+    """Kill -9 while a temporary directory exists; the next start resumes from a whole step."""
+    store = tmp_path / "w" / "checkpoints"
+    every = ("--config.checkpointing.every_steps=1", "--config.evaluation.at_end=False")
+    process = start(tmp_path / "w", *every)
+    deadline = time.monotonic() + 120
+    killed = False
+    while time.monotonic() < deadline and process.poll() is None:
+        names = [path.name for path in store.iterdir()] if store.is_dir() else []
+        if len([n for n in names if n.isdecimal()]) >= 2 and any("tmp" in n for n in names):
+            process.kill()
+            killed = True
+            break
+    process.communicate()
+    assert killed, "the run ended before it could be killed in a save"
+    whole = max(int(path.name) for path in store.iterdir() if path.name.isdecimal())
+    result = command("train", SMOKE, f"--workdir={tmp_path}/w", *every)
+    assert result.returncode == 0, result.stderr
+    assert f"resuming from step {whole}" in result.stdout
+    undisturbed = command("train", SMOKE, f"--workdir={tmp_path}/u", *every)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    images = []
+    for name in ("w", "u"):
+        out = tmp_path / f"samples_{name}"
+        result = command("sample", f"--checkpoint={tmp_path / name}", f"--out={out}")
+        assert result.returncode == 0, result.stderr
+        images.append(np.load(out / "samples.npz")["images"])
+    np.testing.assert_array_equal(*images)
