@@ -30,7 +30,6 @@ setup(
         "scikit-learn>=1.5",
         "tensorboard>=2.20",  # event files; TensorFlow is not needed
         "tensorflow-datasets>=4.9.10",
-        "array_record>=0.8",  # reads what TensorFlow Datasets prepared
     ],
     extras_require={
         "tpu": ["jax[tpu]"],

@@ -15,12 +15,12 @@ def get_config(form: str = "full") -> ConfigDict:
         raise ValueError(f"configs/digits.py:{form} is unknown; use no suffix or ':smoke'.")
     config = base.get_config()
     config.data.name = "digits"
-    config.total_steps = 10_000
+    config.total_steps = 16_000
     config.batch_size = 128
     config.discretization.s1 = 160
     config.precondition.sigma_data = placeholder(float)  # measured on the training images
     config.model.update(
-        {"name": "dense", "width": 512, "hidden": 512, "num_blocks": 3, "dropout": 0.1}
+        {"name": "dense", "width": 512, "hidden": 512, "num_blocks": 3, "dropout": 0.2}
     )
     config.model.num_classes = 10
     config.optimizer.learning_rate = 1e-3
@@ -29,8 +29,8 @@ def get_config(form: str = "full") -> ConfigDict:
     config.sampling.second_sigma = 2.0
     config.sampling.num_images = 100  # in ten columns, one per digit
     config.logging.every_steps = 500
-    config.logging.samples_every_steps = 2500
-    config.checkpointing.every_steps = 2500
+    config.logging.samples_every_steps = 4000
+    config.checkpointing.every_steps = 4000
     config.evaluation.at_end = True
     if form == "smoke":
         config.total_steps = 20

@@ -74,6 +74,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         config.image_shape = tuple(dataset.image_shape)
         if config.precondition.sigma_data is None:
             config.precondition.sigma_data = root_mean_square(dataset.train.images)
+    build_bind(config)(None, None, None)  # refuses what as_consistency_fn does not take
     return config
 
 
@@ -217,4 +218,3 @@ def check_config(config: Config) -> None:
         if not isinstance(value, int) or value < 0:
             raise ArgumentError(f"config.{name}={value!r} must be a whole number, not negative.")
     build_train_step(config)
-    build_bind(config)(None, None, None)

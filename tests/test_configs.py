@@ -55,7 +55,7 @@ def test_every_key_is_taken(path, form):
             broken[section].surplus = 1
             with pytest.raises(ict_jax.ArgumentError, match=rf"config.{section} has the unknown"):
                 build.check_config(broken)
-                build.build_dataset(broken)
+                build.resolve(broken, build.build_dataset(broken))
 
 
 PAPER = {

@@ -5,7 +5,7 @@
 Fréchet distance and KID in the features of a small classifier of the same data set, and the
 share classified with confidence above 0.9, for one-step and two-step samples, real images
 (the floor), a moment-matched Gaussian and pure noise. Writes scores.json and the grids
-one_step.png and two_step.png into --out (default: the work directory of the run).
+one_step.png, two_step.png and real.png into --out (default: the work directory of the run).
 """
 
 import sys

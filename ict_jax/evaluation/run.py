@@ -89,6 +89,16 @@ class Evaluator:
             }.items()
         }
 
+    def real_grid(self) -> np.ndarray:
+        """A picture of held-out real images, their classes in turn as in the samples."""
+        test, classes = self._dataset.test, self._dataset.num_classes
+        of_class = [np.flatnonzero(test.labels == label) for label in range(classes)]
+        chosen = [
+            of_class[index % classes][index // classes % len(of_class[index % classes])]
+            for index in range(self._num_images)
+        ]
+        return image_grid(test.images[chosen])
+
     def validation_score(self, params: Params) -> float:
         """Fréchet distance of one-step samples to the validation split; lower is better."""
         scorer = self.scorer()
@@ -101,7 +111,7 @@ class Evaluator:
         """Every score of a model, printed and written to scores.json, with its grids.
 
         Args:
-          out: directory for scores.json, one_step.png and two_step.png.
+          out: directory for scores.json, one_step.png, two_step.png and real.png.
           params: averaged parameters.
           step: of the checkpoint, for the record.
           second_sigma: of two-step sampling; default: chosen on the validation split.
@@ -116,8 +126,9 @@ class Evaluator:
         )
         scores["step"] = step
         (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
-        for name, picture in self.grids(params, scores["second_sigma"]).items():
+        pictures = self.grids(params, scores["second_sigma"]) | {"real": self.real_grid()}
+        for name, picture in pictures.items():
             save_png(out / f"{name}.png", picture)
         say(table(scores))
-        say(f"written: {out / 'scores.json'}, {out / 'one_step.png'}, {out / 'two_step.png'}")
+        say(f"written in {out}: scores.json, {', '.join(f'{name}.png' for name in pictures)}")
         return scores

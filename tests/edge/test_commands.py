@@ -35,7 +35,7 @@ def test_train_reports_and_scores(run):
         "step      20/20  N   41  loss",
         "images/s",
         "Fréchet distance",
-        "written: ",
+        "written in ",
         "done in ",
     ):
         assert text in out, text
@@ -44,7 +44,7 @@ def test_train_reports_and_scores(run):
         assert {"fd", "kid", "confident"} <= set(scores[name]), name
     assert scores["n"] == 300 and scores["splits"] == 20 and scores["step"] == 20
     assert scores["floor"]["fd"] < scores["gaussian"]["fd"] < scores["noise"]["fd"]
-    for name in ("one_step", "two_step"):
+    for name in ("one_step", "two_step", "real"):
         with Image.open(workdir / f"{name}.png") as picture:
             assert picture.size == (67, 67)
 

@@ -1,0 +1,70 @@
+"""Every command and every Python example of README and docs runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+INSTALLING = re.compile(r"python3 -m venv|pip install|pytest|pre-commit|ruff|pyright|lint-imports")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def commands(page):
+    """The lines of the page's bash blocks; what installs or tests is run by .ci/run itself."""
+    for block in blocks(page, "bash"):
+        lines = block.replace("\\\n", " ").splitlines()
+        for line in (part.strip() for text in lines for part in text.split("&&")):
+            if line and not line.startswith("#") and not INSTALLING.search(line):
+                yield line
+
+
+def smoke_form(line):
+    """The command with the form of seconds, of this interpreter."""
+    line = re.sub(r"(configs/\w+\.py)(?!:)", r"\1:smoke", line)
+    words = shlex.split(line)
+    assert words[0].removeprefix(".venv/bin/") in ("python", "ict-train"), line
+    if words[0].endswith("python"):
+        return [sys.executable, *words[1:]]
+    return [str(Path(sys.executable).parent / "ict-train"), *words[1:]]
+
+
+def test_commands_run_in_the_order_of_the_page(tmp_path):
+    os.symlink(ROOT / "configs", tmp_path / "configs")
+    ran = 0
+    for page in PAGES:
+        for line in commands(page):
+            result = subprocess.run(
+                smoke_form(line),
+                cwd=tmp_path,
+                env={**os.environ, "JAX_PLATFORMS": "cpu"},
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert result.returncode == 0, f"{page.name}: {line}\n{result.stderr}"
+            ran += 1
+    assert ran >= 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), {})
+
+
+def test_links_and_pictures_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
