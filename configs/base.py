@@ -7,13 +7,40 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
-def get_config() -> ConfigDict:
-    """The paper's values for CIFAR-10 where they differ between its data sets."""
+def get_config(form: str = "full") -> ConfigDict:
+    """The paper's values, those for CIFAR-10 where its data sets differ.
+
+    The full form has no network, each other config names one; `smoke` runs in seconds.
+    """
+    config = _paper()
+    if form == "smoke":
+        config.model.name = "dense"
+        make_smoke(config)
+    elif form != "full":
+        raise ValueError(f"the form {form!r} of the config is unknown; use no suffix or ':smoke'.")
+    return config
+
+
+def make_smoke(config: ConfigDict) -> None:
+    """Cuts a config to seconds: few small steps on the embedded digits."""
+    config.data.name = "digits"
+    config.total_steps = 20
+    config.batch_size = 32
+    config.discretization.s1 = 40
+    config.model.update({"width": 64, "hidden": 64, "num_blocks": 1})
+    config.sampling.num_images = 4
+    config.logging.update({"every_steps": 5, "samples_every_steps": 10})
+    config.checkpointing.every_steps = 10
+    config.evaluation.num_samples = 300
+
+
+def _paper() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.total_steps = 400_000  # iCT, Appendix: 400k iterations
     config.batch_size = 1024  # iCT, Appendix
     config.image_shape = placeholder(tuple)  # filled in from the data
+    config.init_from = placeholder(str)  # checkpoint that a new run starts from
 
     config.data = ConfigDict({"name": "tfds:cifar10", "data_dir": placeholder(str)})
 

@@ -11,8 +11,6 @@ from configs import base
 
 def get_config(form: str = "full") -> ConfigDict:
     """The config, or its `smoke` form."""
-    if form not in ("full", "smoke"):
-        raise ValueError(f"configs/digits.py:{form} is unknown; use no suffix or ':smoke'.")
     config = base.get_config()
     config.data.name = "digits"
     config.total_steps = 16_000
@@ -22,7 +20,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config.model.update(
         {"name": "dense", "width": 512, "hidden": 512, "num_blocks": 3, "dropout": 0.2}
     )
-    config.model.num_classes = 10
+    config.model.update({"num_classes": 10, "embedding_size": 128, "fourier_scale": 0.02})
     config.optimizer.learning_rate = 1e-3
     config.training.ema_decay = 0.999
     config.training.flip = False  # a mirrored digit is no digit
@@ -33,12 +31,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config.checkpointing.every_steps = 4000
     config.evaluation.at_end = True
     if form == "smoke":
-        config.total_steps = 20
-        config.batch_size = 32
-        config.discretization.s1 = 40
-        config.model.update({"width": 64, "hidden": 64, "num_blocks": 1})
-        config.sampling.num_images = 4
-        config.logging.update({"every_steps": 5, "samples_every_steps": 10})
-        config.checkpointing.every_steps = 10
-        config.evaluation.num_samples = 300
+        base.make_smoke(config)
+    elif form != "full":
+        raise ValueError(f"the form {form!r} of the config is unknown; use no suffix or ':smoke'.")
     return config

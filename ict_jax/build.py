@@ -1,7 +1,8 @@
-"""From config sections to objects: the only module that reads a `ConfigDict`.
+"""From config sections to objects.
 
 Each section is splatted into one callable, so its keys are that callable's keyword names
-and its checks are that callable's checks.
+and its checks are that callable's checks. Beside this module only the start and the loop of a
+run read configs, and of these only the numbers at the top level.
 """
 
 import inspect
@@ -16,7 +17,7 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from ict_jax import models
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import require
 from ict_jax.core.objectives import Objective, ict_objective
 from ict_jax.core.precondition import as_consistency_fn
 from ict_jax.core.sampling import sample
@@ -69,6 +70,11 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     `image_shape`, and `precondition.sigma_data` where it is None: the root mean square of the
     training images in [-1, 1].
     """
+    require(
+        config.image_shape is None,
+        f"config.image_shape={config.image_shape} was given and is a matter of the data; leave it "
+        "out.",
+    )
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.image_shape = tuple(dataset.image_shape)
@@ -103,8 +109,21 @@ def build_batches(config: Config, dataset: Dataset) -> Batches:
 
 
 def build_model(config: Config) -> nn.Module:
-    """The raw network of `config.model`."""
-    return splat("model", *reversed(_named("model", config.model, MODELS)))
+    """The raw network of `config.model`.
+
+    Raises:
+      ArgumentError: an unknown name or key, or a size that cannot be.
+    """
+    network, options = _named("model", config.model, MODELS)
+    for key, value in options.items():
+        smallest = 0 if key in ("num_classes", "dropout") else 1
+        fits = value >= smallest if isinstance(value, int) else value > 0 or key == "dropout"
+        require(
+            fits and (key != "dropout" or 0 <= value < 1),
+            f"config.model.{key}={value} is out of range; sizes are at least 1, scales positive, "
+            "num_classes at least 0, and dropout is in [0, 1).",
+        )
+    return splat("model", options, network)
 
 
 def num_classes(config: Config) -> int:
@@ -197,8 +216,17 @@ def check_classes(config: Config, dataset: Dataset) -> None:
     )
 
 
+def sampler_arguments(config: Config) -> dict[str, Any]:
+    """What drawing needs to know of a config, by the names that `Sampler` takes."""
+    return {
+        "sigma_min": config.precondition.sigma_min,
+        "sigma_max": config.discretization.sigma_max,
+        "num_classes": num_classes(config),
+    }
+
+
 def sampling_arguments(config: Config) -> dict[str, Any]:
-    """What drawing and scoring need to know of a config, by the names that they take."""
+    """What scoring needs to know of a config, by the names that `Evaluator` takes."""
     return {
         "sigma_min": config.precondition.sigma_min,
         "sigma_max": config.discretization.sigma_max,
@@ -215,6 +243,8 @@ def check_config(config: Config) -> None:
     """
     for name in ("seed", "total_steps", "batch_size"):
         value = config[name]
-        if not isinstance(value, int) or value < 0:
-            raise ArgumentError(f"config.{name}={value!r} must be a whole number, not negative.")
+        require(
+            isinstance(value, int) and 0 <= value < 2**32,
+            f"config.{name}={value!r} must be a whole number from 0 to 2^32 - 1; choose another.",
+        )
     build_train_step(config)

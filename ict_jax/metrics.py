@@ -28,16 +28,18 @@ def _import_metric_writers() -> types.ModuleType:
     The package imports its TensorFlow-based SummaryWriter at once; while it is being imported
     an empty module stands in for that one file.
     """
-    if "clu.metric_writers" in sys.modules:
-        return sys.modules["clu.metric_writers"]
-    name = "clu.metric_writers.summary_writer"
-    stand_in: Any = types.ModuleType(name)
+    package = "clu.metric_writers"
+    if package in sys.modules:
+        return sys.modules[package]
+    stand_in: Any = types.ModuleType(f"{package}.summary_writer")
     stand_in.SummaryWriter = None
-    sys.modules[name] = stand_in
+    sys.modules[stand_in.__name__] = stand_in
     try:
-        return importlib.import_module("clu.metric_writers")
+        return importlib.import_module(package)
     finally:
-        del sys.modules[name]
+        # Whoever imports the package after us gets it whole.
+        for name in [name for name in sys.modules if name.startswith(package)]:
+            del sys.modules[name]
 
 
 metric_writers = _import_metric_writers()
@@ -214,8 +216,8 @@ def check_finite(step: int, window: Metrics, last_good: str) -> dict[str, float]
         first = step - int(fetched["grad_norm"].count) + 1
         raise Diverged(
             f"{', '.join(bad[:2])} became NaN or infinite between steps {first:,} and {step:,}; "
-            f"nothing was saved after {last_good}. Resume from there with a lower "
-            "optimizer.learning_rate, or look at the data."
+            f"nothing was saved after {last_good}. Look at the data, or start a new --workdir with "
+            "a lower optimizer.learning_rate, from that checkpoint with --init_from if it is good."
         )
     return means
 

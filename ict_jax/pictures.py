@@ -16,11 +16,11 @@ def to_uint8(x: Float[np.ndarray, "b h w c"]) -> UInt8[np.ndarray, "b h w c"]:
 
 
 def image_grid(
-    images: UInt8[np.ndarray, "n h w c"], *, columns: int | None = None
+    images: UInt8[np.ndarray, "n h w c"],
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The images in rows, one grey pixel apart, small ones enlarged without smoothing."""
     n, h, w, _c = images.shape
-    columns = int(np.ceil(np.sqrt(n))) if columns is None else columns
+    columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
     factor = -(-SMALLEST_SIDE // h)
     images = images.repeat(factor, axis=1).repeat(factor, axis=2)

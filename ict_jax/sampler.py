@@ -28,6 +28,7 @@ class Sampler:
         mesh: Mesh,
         *,
         sigma_min: float,
+        sigma_max: float,
         num_classes: int = 0,
         batch_size: int = 256,
     ):
@@ -37,6 +38,7 @@ class Sampler:
           draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key.
           mesh: devices to spread a batch over.
           sigma_min: the model's smallest noise level.
+          sigma_max: its largest, the first of every sampling.
           num_classes: of a class-conditional model; 0 for an unconditional one.
           batch_size: images drawn at once.
 
@@ -46,6 +48,7 @@ class Sampler:
         require(batch_size >= 1, f"--batch_size={batch_size} must be at least 1.")
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         self._sigma_min = sigma_min
+        self._sigma_max = sigma_max
         self._num_classes = num_classes
         self._draw = compile_sampler(draw, mesh)
 
@@ -65,9 +68,14 @@ class Sampler:
           labels: one class per seed; default: `default_labels`.
 
         Raises:
-          ArgumentError: sigmas are empty, not descending, or below sigma_min; labels do not fit.
+          ArgumentError: sigmas are empty, not descending, out of range; labels do not fit.
         """
         check_sigmas(sigmas, self._sigma_min)
+        require(
+            sigmas[0] == self._sigma_max,
+            f"sigmas={list(sigmas)} must begin with the model's sigma_max={self._sigma_max}, where "
+            "images start as noise; put it first.",
+        )
         if labels is None:
             classes = default_labels(seeds, self._num_classes)
         else:

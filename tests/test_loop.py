@@ -1,8 +1,10 @@
 """Whole runs in seconds: resume, interruption, divergence, starting from another run."""
 
+import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -11,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
-from ict_jax import build, checkpoints, loop, metrics
+from ict_jax import build, checkpoints, files, loop, metrics, start, store
 from ict_jax.stop import Interrupted
 from ict_jax.training import parallel
 from tests.helpers import smoke_config
@@ -21,16 +23,16 @@ def final(workdir, step=None):
     """Everything a checkpoint holds, as NumPy arrays."""
     config = build.resolve(smoke_config(), build.build_dataset(smoke_config()))
     abstract = jax.eval_shape(
-        lambda: loop.Progress(build.build_init_state(config)(), loop.empty_metrics())
+        lambda: start.Progress(build.build_init_state(config)(), loop.empty_metrics())
     )
     whole = parallel.replicated(parallel.make_mesh(num_devices=1))
     abstract = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), abstract
     )
-    store = checkpoints.Checkpoints(workdir / "checkpoints")
-    step = store.latest_step() if step is None else step
-    state, window = store.restore(step, abstract.state, abstract.window)
-    store.close()
+    saved = store.Checkpoints(workdir / "checkpoints", scored=False)
+    step = saved.latest_step() if step is None else step
+    state, window = saved.restore(step, abstract.state, abstract.window)
+    saved.close()
     return jax.tree.map(
         lambda a: np.asarray(
             jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a
@@ -83,7 +85,7 @@ def test_an_interrupted_run_resumes_bitwise(tmp_path, monkeypatch, whole_run, st
         stop_at(patch, step, number)
         with pytest.raises(Interrupted, match=f"stopped at step {step} and saved; to resume, run"):
             loop.train(one_device(), tmp_path)
-    assert checkpoints.locate(tmp_path)[1] == step
+    assert checkpoints.locate(tmp_path).name == str(step)
     loop.train(one_device(), tmp_path)
     assert_same(final(tmp_path), final(whole_run))
     assert logged(tmp_path) == logged(whole_run)  # step 7 is inside a logging window
@@ -152,21 +154,24 @@ def test_divergence_stops_and_saves_nothing(tmp_path):
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_divergence_names_the_last_good_checkpoint(tmp_path, monkeypatch):
-    """The data turns bad in step 13: whites become NaN on their way to the device."""
-    original, calls = build.make_train_step, []
+@pytest.mark.parametrize(
+    ("step", "between"), [(13, "11 and 15"), (10, "6 and 10"), (20, "16 and 20")]
+)
+def test_divergence_names_the_last_good_checkpoint(tmp_path, monkeypatch, step, between):
+    """The update of a step turns the parameters into NaN; 10 and 20 are steps that save."""
+    original = build.make_train_step
 
     def poisoned(*args, **options):
         train_step = original(*args, **options)
 
-        def step(state, batch):
-            calls.append(1)
-            new, m = train_step(state, batch)
-            bad = state.step == 12
-            params = jax.tree.map(lambda p: jax.numpy.where(bad, jax.numpy.nan, p), new.params)
-            return new.replace(params=params), m
+        def step_and_poison(state, batch):
+            bad = state.step == step - 1
+            poison = jax.tree.map(
+                lambda p: jax.numpy.where(bad, jax.numpy.nan, p) if p.ndim else p, state.opt_state
+            )
+            return train_step(dataclasses.replace(state, opt_state=poison), batch)
 
-        return step
+        return step_and_poison
 
     monkeypatch.setattr(
         build,
@@ -180,17 +185,109 @@ def test_divergence_names_the_last_good_checkpoint(tmp_path, monkeypatch):
             flip=flip,
         ),
     )
+    config = one_device()
+    config.checkpointing.every_steps = 5
     with pytest.raises(metrics.Diverged) as caught:
-        loop.train(one_device(), tmp_path)
-    assert "between steps 11 and 15" in str(caught.value)
-    assert f"checkpoint {tmp_path / 'checkpoints' / '10'}" in str(caught.value)
-    assert checkpoints.locate(tmp_path)[1] == 10
+        loop.train(config, tmp_path)
+    good = (step - 1) // 5 * 5
+    assert f"between steps {between}" in str(caught.value)
+    assert f"checkpoint {tmp_path / 'checkpoints' / str(good)}" in str(caught.value)
+    assert checkpoints.locate(tmp_path).name == str(good)
+    assert all(np.isfinite(p).all() for p in jax.tree.leaves(final(tmp_path)[0].params))
+
+
+def test_reports_are_fetched_after_the_next_step_was_dispatched(tmp_path, monkeypatch):
+    events, original, report = [], loop.compile_step, metrics.RunLog.report
+
+    def compile_step(run, progress, rows):
+        advance = original(run, progress, rows)
+
+        def noted(state, window, batch):
+            events.append(("dispatch", len([e for e in events if e[0] == "dispatch"]) + 1))
+            return advance(state, window, batch)
+
+        return noted
+
+    def noted_report(self, step, *args):
+        events.append(("report", step))
+        return report(self, step, *args)
+
+    monkeypatch.setattr(loop, "compile_step", compile_step)
+    monkeypatch.setattr(metrics.RunLog, "report", noted_report)
+    loop.train(one_device(), tmp_path)
+    assert events.index(("report", 5)) == events.index(("dispatch", 6)) + 1
+    assert events.index(("report", 15)) == events.index(("dispatch", 16)) + 1
+
+
+def test_the_best_checkpoint_survives_a_resume(tmp_path, monkeypatch):
+    scores = iter([1.0, 5.0, 6.0, 7.0])
+    monkeypatch.setattr(
+        "ict_jax.evaluation.run.Evaluator.validation_score", lambda self, params: next(scores)
+    )
+    config = one_device()
+    config.evaluation.every_steps = 5
+    config.checkpointing.keep_last = 1
+    with monkeypatch.context() as patch:
+        stop_at(patch, 12)
+        with pytest.raises(Interrupted):
+            loop.train(config, tmp_path)
+    loop.train(config, tmp_path)
+    kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"5", "20"}
+
+
+def test_a_stop_at_the_last_step_leaves_the_scores_to_the_next_start(tmp_path, monkeypatch):
+    config = one_device()
+    config.evaluation.at_end = True
+    with monkeypatch.context() as patch:
+        stop_at(patch, 20)
+        with pytest.raises(Interrupted, match="to score the run, run the same command again"):
+            loop.train(config, tmp_path)
+    assert checkpoints.locate(tmp_path).name == "20"
+    scored = []
+    monkeypatch.setattr(
+        "ict_jax.evaluation.run.Evaluator.write_scores", lambda self, *args: scored.append(args)
+    )
+    loop.train(config, tmp_path)
+    assert len(scored) == 1
+
+
+def test_two_runs_in_one_directory_are_refused(tmp_path):
+    message = rf"in use by the run with process id {os.getpid()}; wait until it ends"
+    with files.locked_directory(tmp_path, "--workdir"):
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            loop.train(one_device(), tmp_path)
+    loop.train(one_device(), tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["state", "ema", "config"])
+def test_a_damaged_checkpoint_is_named_on_resume(tmp_path, whole_run, missing):
+    shutil.copytree(whole_run, tmp_path / "w")
+    shutil.rmtree(tmp_path / "w" / "checkpoints" / "20" / missing)
+    message = r"checkpoints/20 cannot be read .* delete that directory to go on from the step"
+    with pytest.raises(ict_jax.ArgumentError, match=message):
+        loop.train(one_device(), tmp_path / "w")
+    shutil.rmtree(tmp_path / "w" / "checkpoints" / "20")
+    loop.train(one_device(), tmp_path / "w")
+    assert_same(final(tmp_path / "w"), final(whole_run))
+
+
+def test_a_directory_named_by_a_number_is_a_work_directory(tmp_path, whole_run):
+    os.symlink(whole_run, tmp_path / "1234")
+    assert checkpoints.locate(tmp_path / "1234").name == "20"
+    assert checkpoints.locate(tmp_path / "1234" / "checkpoints" / "10").name == "10"
+    with pytest.raises(ict_jax.ArgumentError, match="is step 10 and step 20 was asked for"):
+        checkpoints.locate(tmp_path / "1234" / "checkpoints" / "10", 20)
 
 
 def test_init_from_starts_with_the_averaged_parameters(tmp_path, whole_run, monkeypatch):
     seen = []
-    monkeypatch.setattr(loop, "run_steps", lambda run, progress: seen.append(progress) or progress)
-    loop.train(one_device(), tmp_path, init_from=str(whole_run))
+    monkeypatch.setattr(
+        loop, "run_steps", lambda run, progress, stop: seen.append(progress) or progress
+    )
+    config = one_device()
+    config.init_from = str(whole_run)
+    loop.train(config, tmp_path)
     average = final(whole_run)[0].ema_params
     assert_same(jax.device_get(seen[0].state.params), average)
     assert_same(jax.device_get(seen[0].state.ema_params), average)
@@ -200,8 +297,9 @@ def test_init_from_starts_with_the_averaged_parameters(tmp_path, whole_run, monk
 def test_init_from_another_network_is_refused(tmp_path, whole_run):
     config = one_device()
     config.model.width = 32
+    config.init_from = str(whole_run)
     with pytest.raises(ict_jax.ArgumentError, match=r"is another network: \d+ parameters differ"):
-        loop.train(config, tmp_path, init_from=str(whole_run))
+        loop.train(config, tmp_path)
 
 
 def test_a_changed_config_is_refused_but_not_where_it_changes_nothing(whole_run):

@@ -10,6 +10,7 @@ from ict_jax.core.errors import ArgumentError, require
 
 EXIT_ERROR = 1
 EXIT_DIVERGED = 3
+EXIT_KILLED = 130  # Ctrl-C where nothing is saved, or a second time
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
@@ -46,6 +47,9 @@ def run(
     except (ArgumentError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("interrupted at once: what was not yet saved is lost", file=sys.stderr)
+        return EXIT_KILLED
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
@@ -63,7 +67,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         # The config file raised, and its whole traceback is the message.
         last = str(error).strip().splitlines()[-1]
         raise ArgumentError(f"--config cannot be read: {last}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError, SyntaxError) as error:
         raise ArgumentError(f"a value given to --config does not fit: {error}") from error
 
 

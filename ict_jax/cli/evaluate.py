@@ -50,22 +50,28 @@ def run(values: flags.FlagValues) -> None:
 
     mesh = parallel.make_mesh()
     params, config, step = load_ema(
-        checkpoint, step=common.value(values, "step"), sharding=parallel.replicated(mesh)
+        checkpoint,
+        step=common.value(values, "step"),
+        sharding=parallel.replicated(mesh),
+        what="--checkpoint",
     )
-    out = Path(common.value(values, "out") or locate(checkpoint)[0].parent)
+    # A step stands in the checkpoints directory of its work directory.
+    out = Path(common.value(values, "out") or locate(checkpoint).parent.parent)
     writable_directory(out, "--out")
     arguments = build.sampling_arguments(config)
     arguments["num_samples"] = common.value(values, "num_samples")
+    second_sigma = common.value(values, "second_sigma")
+    if second_sigma is not None:
+        arguments["second_sigma"] = second_sigma
     sampler = Sampler(
         build.build_draw(config),
         mesh,
-        sigma_min=arguments["sigma_min"],
-        num_classes=build.num_classes(config),
+        **build.sampler_arguments(config),
         batch_size=common.value(values, "batch_size"),
     )
     evaluator = Evaluator(build.build_dataset(config), sampler, **arguments)
     say(f"scoring step {step:,} of {checkpoint}: train a classifier, compare")
-    evaluator.write_scores(out, params, step, second_sigma=common.value(values, "second_sigma"))
+    evaluator.write_scores(out, params, step, second_sigma=second_sigma)
 
 
 def main() -> None:

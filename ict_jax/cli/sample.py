@@ -69,14 +69,16 @@ def run(values: flags.FlagValues) -> None:
 
     mesh = parallel.make_mesh()
     params, config, step = load_ema(
-        checkpoint, step=common.value(values, "step"), sharding=parallel.replicated(mesh)
+        checkpoint,
+        step=common.value(values, "step"),
+        sharding=parallel.replicated(mesh),
+        what="--checkpoint",
     )
     sigmas = sigmas or (config.discretization.sigma_max,)
     sampler = Sampler(
         build.build_draw(config),
         mesh,
-        sigma_min=config.precondition.sigma_min,
-        num_classes=build.num_classes(config),
+        **build.sampler_arguments(config),
         batch_size=min(common.value(values, "batch_size"), len(seeds)),
     )
     directory = writable_directory(Path(out), "--out")

@@ -43,16 +43,15 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
 
 def define_flags_or_refuse(values: flags.FlagValues, argv: list[str]) -> None:
     """`define_flags`, with the config file's own directory made importable first."""
-    for argument in argv[1:]:
-        name, _, value = argument.lstrip("-").partition("=")
-        if name == "config" and value:
-            path = Path(value.split(":")[0])
-            if not path.is_file():
-                raise ArgumentError(
-                    f"--config={value}: {path} is not a file; give one of configs/*.py."
-                )
-            # Config files import each other as configs.NAME.
-            sys.path.insert(0, str(path.resolve().parent.parent))
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name != "config" or not argument.startswith("-"):
+            continue
+        path = Path((value if equals else following).split(":")[0])
+        if not path.is_file():
+            raise ArgumentError(f"--config={path} is not a file; give one of configs/*.py.")
+        # Config files import each other as configs.NAME.
+        sys.path.insert(0, str(path.resolve().parent.parent))
     define_flags(values, argv)
 
 
@@ -61,14 +60,17 @@ def run(values: flags.FlagValues) -> int:
     example = "--config=configs/digits.py --workdir=runs/digits"
     config = common.required(values, "config", example)
     workdir = common.required(values, "workdir", example)
-    from ict_jax import loop, metrics  # late: --help and mistakes answer at once
+    if common.value(values, "init_from") is not None:
+        config.init_from = common.value(values, "init_from")
+
+    from ict_jax import loop, metrics, stop  # late: --help and mistakes answer at once
 
     try:
-        loop.train(config, workdir, init_from=common.value(values, "init_from"))
+        loop.train(config, workdir)
     except metrics.Diverged as error:
         print(f"diverged: {error}", file=sys.stderr)
         return common.EXIT_DIVERGED
-    except loop.Interrupted as error:
+    except stop.Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return common.EXIT_INTERRUPTED
     return 0

@@ -25,7 +25,15 @@ def default_huber_c(num_dims: int) -> float:
 
 
 def squared_distance(prediction: Data, target: Data, /) -> PerExample:
-    """||prediction - target||^2 of each example, summed over all its numbers."""
+    """||prediction - target||^2 of each example, summed over all its numbers.
+
+    Raises:
+      ArgumentError: the two shapes differ.
+    """
+    require(
+        prediction.shape == target.shape,
+        f"prediction has shape {prediction.shape} and target {target.shape}; they must be equal.",
+    )
     return jnp.sum((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
 
 
@@ -85,14 +93,20 @@ def consistency_terms(
 
     student_output = f(noisy(sigma_hi), sigma_hi)
     target = jax.lax.stop_gradient(teacher(noisy(sigma_lo), sigma_lo))
-    weights = weight(sigma_lo, sigma_hi)
+    distances, weights = metric(student_output, target), weight(sigma_lo, sigma_hi)
+    for name, values in {"metric": distances, "weight": weights}.items():
+        require(
+            values.shape == x.shape[:1],
+            f"the {name} returned shape {values.shape}, expected one value per example, "
+            f"{x.shape[:1]}; reduce over all axes but the first.",
+        )
     aux = {
         "sigma_lo": sigma_lo,
         "sigma_hi": sigma_hi,
         "weight": weights,
         "squared_distance": jax.lax.stop_gradient(squared_distance(student_output, target)),
     }
-    return weights * metric(student_output, target), aux
+    return weights * distances, aux
 
 
 def consistency_loss(

@@ -14,12 +14,31 @@ from ict_jax.core.typing import ConsistencyFn, Data
 
 
 def seed_keys(seeds: Int[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
-    """One random key per seed: the same seed gives the same image in any batch."""
-    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    """One random key per seed: the same seed gives the same image in any batch.
+
+    Raises:
+      ArgumentError: a seed is not a whole number from 0 to 2^32 - 1.
+    """
+    if not isinstance(seeds, core.Tracer):
+        values = np.asarray(seeds)
+        require(
+            values.ndim == 1
+            and np.issubdtype(values.dtype, np.integer)
+            and bool((values >= 0).all() and (values < 2**32).all()),
+            f"seeds={seeds} must be a list of whole numbers from 0 to 2^32 - 1; use range(64), "
+            "for instance.",
+        )
+        return jax.vmap(jax.random.key)(jnp.asarray(values.astype(np.uint32)))
+    return jax.vmap(jax.random.key)(seeds)
 
 
 def check_sigmas(sigmas: Sequence[float] | np.ndarray, sigma_min: float) -> None:
     """Raises `ArgumentError` unless sigmas are descending levels of at least sigma_min."""
+    require(
+        np.ndim(sigmas) == 1 and sigma_min > 0,
+        f"sigmas={sigmas} must be a list and sigma_min={sigma_min} positive; use (80.0,) and 0.002 "
+        "for one step.",
+    )
     values = [float(sigma) for sigma in sigmas]
     require(
         len(values) > 0,

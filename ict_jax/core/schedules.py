@@ -7,6 +7,7 @@ that a traced `step` indexes, so one compilation serves every stage of the curri
 import dataclasses
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -16,6 +17,9 @@ from jaxtyping import Array, Float, Float64, Int, UInt32
 
 from ict_jax.core.errors import require
 from ict_jax.core.typing import PRNGKey, Step
+
+MOST_STEPS = 10**8
+"""Far beyond any training, and well within the int32 that counts the steps."""
 
 
 class Stage(NamedTuple):
@@ -40,13 +44,13 @@ class NoiseLaw(Protocol):
 
 
 def check_sigma_range(sigma_min: float, sigma_max: float, rho: float) -> None:
-    """Raises `ArgumentError` unless 0 < sigma_min < sigma_max < inf and rho > 0."""
+    """Raises `ArgumentError` unless 0 < sigma_min < sigma_max < inf, 1 <= rho <= 100."""
     require(
         0 < sigma_min < sigma_max < math.inf,
         f"sigma_min={sigma_min} and sigma_max={sigma_max} must satisfy 0 < sigma_min < "
         "sigma_max; give the smaller noise level as sigma_min (the paper has 0.002 and 80).",
     )
-    require(rho > 0, f"rho={rho} must be positive; the paper has 7.")
+    require(1 <= rho <= 100, f"rho={rho} must be between 1 and 100; the paper has 7.")
 
 
 def karras_sigmas(
@@ -66,7 +70,7 @@ def karras_sigmas(
       rho: exponent of the grid; larger puts more levels near `sigma_min`.
 
     Raises:
-      ArgumentError: N < 2, or not 0 < sigma_min < sigma_max, or rho <= 0.
+      ArgumentError: N < 2, not a whole number, or a bad range or rho.
 
     Source: Karras et al. 2022 (EDM), Eq. 5; Song & Dhariwal 2023 (iCT), Section 2.
 
@@ -75,9 +79,9 @@ def karras_sigmas(
     """
     check_sigma_range(sigma_min, sigma_max, rho)
     require(
-        num_scales >= 2,
-        f"num_scales={num_scales} must be at least 2, since training compares two adjacent "
-        "noise levels; raise it (s0 >= 1 in a curriculum).",
+        num_scales == int(num_scales) >= 2,
+        f"num_scales={num_scales} must be a whole number of at least 2, since training "
+        "compares two adjacent noise levels; raise it (s0 >= 1 in a curriculum).",
     )
     lo, hi = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigmas = (lo + np.arange(num_scales) / (num_scales - 1) * (hi - lo)) ** rho
@@ -101,8 +105,8 @@ def doubling_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]
     [11, 21, 41, 81, 161, 321, 641, 1281]
     """
     require(
-        1 <= s0 <= s1,
-        f"s0={s0} and s1={s1} must satisfy 1 <= s0 <= s1; the paper has 10 and 1280.",
+        isinstance(s0, Integral) and isinstance(s1, Integral) and 1 <= s0 <= s1,
+        f"s0={s0} and s1={s1} must be whole and satisfy 1 <= s0 <= s1; the paper has 10 and 1280.",
     )
     base = 2 * (s1 // s0)
     stage_steps = int(total_steps / math.log2(base))
@@ -194,9 +198,13 @@ def make_discretization(
 
     Source: iCT, Table 1.
     """
-    require(total_steps >= 1, f"total_steps={total_steps} must be at least 1; train longer.")
+    require(
+        isinstance(total_steps, Integral) and 1 <= total_steps <= MOST_STEPS,
+        f"total_steps={total_steps} must be a whole number from 1 to {MOST_STEPS:,}; the paper "
+        "has 400,000 for CIFAR-10.",
+    )
     check_sigma_range(sigma_min, sigma_max, rho)
-    stages = list(curriculum(total_steps, s0=s0, s1=s1))
+    stages = [Stage(*stage) for stage in curriculum(total_steps, s0=s0, s1=s1)]
     first_steps = [stage.first_step for stage in stages]
     require(
         bool(stages) and first_steps[0] == 0 and first_steps == sorted(set(first_steps)),

@@ -25,12 +25,14 @@ def load_tfds(name: str, *, data_dir: str | None = None) -> Dataset:
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         train, test = (_read(name, builder.as_data_source(split)) for split in ("train", "test"))
+        num_classes = builder.info.features["label"].num_classes
     except (
         tfds.core.DatasetNotFoundError,
         AssertionError,  # not prepared there
         NotImplementedError,  # prepared in another format
         FileNotFoundError,
         KeyError,  # no such split
+        AttributeError,  # labels that are no classes
     ) as error:
         raise ArgumentError(
             f"data.name='tfds:{name}' was not found prepared as array_record, with the splits "
@@ -43,7 +45,7 @@ def load_tfds(name: str, *, data_dir: str | None = None) -> Dataset:
         train=train,
         validation=ImageSet(test.images[:cut], test.labels[:cut]),
         test=ImageSet(test.images[cut:], test.labels[cut:]),
-        num_classes=builder.info.features["label"].num_classes,
+        num_classes=num_classes,
     )
 
 

@@ -91,12 +91,12 @@ class Evaluator:
 
     def real_grid(self) -> np.ndarray:
         """A picture of held-out real images, their classes in turn as in the samples."""
-        test, classes = self._dataset.test, self._dataset.num_classes
-        of_class = [np.flatnonzero(test.labels == label) for label in range(classes)]
-        chosen = [
-            of_class[index % classes][index // classes % len(of_class[index % classes])]
-            for index in range(self._num_images)
-        ]
+        test = self._dataset.test
+        of_class = [np.flatnonzero(test.labels == label) for label in np.unique(test.labels)]
+        chosen = []
+        for index in range(self._num_images):
+            row, column = divmod(index, len(of_class))
+            chosen.append(of_class[column][row % len(of_class[column])])
         return image_grid(test.images[chosen])
 
     def validation_score(self, params: Params) -> float:

@@ -50,7 +50,7 @@ def make_train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     *,
-    ema_decay: float = 0.9999,
+    ema_decay: float = 0.99993,
     accumulation_steps: int = 1,
     flip: bool = True,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
@@ -97,7 +97,7 @@ def make_train_step(
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = _metrics(losses, aux, optax.tree.norm(grads))
+        metrics = _metrics(losses, aux, optax.tree.norm(grads), optax.tree.norm(params))
         new_state = dataclasses.replace(
             state,
             step=state.step + 1,
@@ -139,8 +139,13 @@ def _accumulate(
     return jax.tree.map(lambda g: g / parts, total), losses, aux
 
 
-def _metrics(losses: PerExample, aux: Aux, grad_norm: Float[Array, ""]) -> Metrics:
-    """Averages that can be merged over steps; all take part in the check for NaN."""
+def _metrics(
+    losses: PerExample, aux: Aux, grad_norm: Float[Array, ""], param_norm: Float[Array, ""]
+) -> Metrics:
+    """Averages that can be merged over steps; all take part in the check for NaN.
+
+    The norm of the updated parameters is among them, so that what is saved has been checked.
+    """
     edges = jnp.asarray(SIGMA_BIN_EDGES)
     bins = jnp.searchsorted(edges, aux["sigma_hi"])
     by_sigma = {
@@ -150,6 +155,7 @@ def _metrics(losses: PerExample, aux: Aux, grad_norm: Float[Array, ""]) -> Metri
     return {
         "loss": Average.from_model_output(losses),
         "grad_norm": Average.from_model_output(grad_norm),
+        "param_norm": Average.from_model_output(param_norm),
         "squared_distance": Average.from_model_output(aux["squared_distance"]),
         **by_sigma,
     }
@@ -168,6 +174,6 @@ def merge_metrics(a: Metrics, b: Metrics) -> Metrics:
 
 def empty_metrics() -> Metrics:
     """The averages over no step at all."""
-    names = ["loss", "grad_norm", "squared_distance"]
+    names = ["loss", "grad_norm", "param_norm", "squared_distance"]
     names += [f"loss_by_sigma/{name}" for name in sigma_bin_names()]
     return {name: Average.empty() for name in names}

@@ -31,16 +31,50 @@ MISTAKES = {
         lambda: ict_jax.make_discretization(8, sigma_min=0.0),
         "sigma_min=0.0 .* must satisfy 0 < sigma_min",
     ),
-    "rho": (lambda: ict_jax.karras_sigmas(5, rho=0), "rho=0 must be positive; the paper has 7"),
-    "one level": (lambda: ict_jax.karras_sigmas(1), "num_scales=1 must be at least 2.*raise it"),
+    "rho": (
+        lambda: ict_jax.karras_sigmas(5, rho=0),
+        "rho=0 must be between 1 and 100; the paper has 7",
+    ),
+    "one level": (
+        lambda: ict_jax.karras_sigmas(1),
+        "num_scales=1 must be a whole number of at least 2.*raise it",
+    ),
     "too few steps": (
         lambda: ict_jax.make_discretization(7),
         "total_steps=7 is fewer than the 8 stages of s0=10, s1=1280; train longer",
     ),
-    "no steps": (lambda: ict_jax.make_discretization(0), "total_steps=0 must be at least 1"),
+    "no steps": (
+        lambda: ict_jax.make_discretization(0),
+        "total_steps=0 must be a whole number from 1",
+    ),
     "s1 below s0": (
         lambda: ict_jax.make_discretization(8, s0=20, s1=10),
-        "s0=20 and s1=10 must satisfy 1 <= s0 <= s1",
+        "s0=20 and s1=10 must be whole and satisfy 1 <= s0 <= s1",
+    ),
+    "half a level": (lambda: ict_jax.karras_sigmas(5.5), "num_scales=5.5 must be a whole number"),
+    "float steps": (
+        lambda: ict_jax.make_discretization(4e5),
+        "total_steps=400000.0 must be a whole",
+    ),
+    "too many steps": (lambda: ict_jax.make_discretization(10**9), "must be a whole number from 1"),
+    "metric of a wrong shape": (
+        lambda: ict_jax.consistency_loss(f, X, X, LEVEL, 2 * LEVEL, metric=lambda a, b: a - b),
+        r"the metric returned shape \(2, 4, 4, 1\), expected one value per example, \(2,\)",
+    ),
+    "weight of a wrong shape": (
+        lambda: ict_jax.consistency_loss(f, X, X, LEVEL, 2 * LEVEL, weight=lambda a, b: 1 + X),
+        "the weight returned shape",
+    ),
+    "prediction and target": (
+        lambda: ict_jax.pseudo_huber(X, X[:1], c=1.0),
+        r"prediction has shape \(2, 4, 4, 1\) and target \(1, 4, 4, 1\)",
+    ),
+    "negative seed": (lambda: ict_jax.seed_keys([-1]), r"seeds=\[-1\] must be a list of whole"),
+    "huge seed": (lambda: ict_jax.seed_keys([2**32]), "from 0 to 2\\^32 - 1; use range"),
+    "fractional seed": (lambda: ict_jax.seed_keys([1.7]), r"seeds=\[1.7\] must be a list of whole"),
+    "sigma in place of a list": (
+        lambda: ict_jax.sample(f, KEYS, (4,), 80.0),
+        r"sigmas=80.0 must be a list and .*; use \(80.0,\)",
     ),
     "p_std": (lambda: ict_jax.make_discretization(8, p_std=0), "p_std=0 must be positive"),
     "law out of range": (

@@ -60,6 +60,11 @@ def law(n, p_mean=-1.1, p_std=2.0):
     return p / p.sum()
 
 
+def test_law_without_arguments_is_the_papers():
+    weights = ict_jax.lognormal_law()(ict_jax.karras_sigmas(41))
+    np.testing.assert_allclose(weights / weights.sum(), law(41), rtol=1e-9)
+
+
 def drawn_law(disc, row, n):
     """Exact probabilities of the integer draw."""
     edges = np.concatenate([[0], disc.thresholds[row, : n - 2].astype(float), [2.0**32]])
@@ -147,7 +152,7 @@ def test_one_compilation_serves_all_stages():
 
 def test_curriculum_and_law_can_be_replaced():
     disc = ict_jax.make_discretization(
-        10, curriculum=lambda steps, s0, s1: [ict_jax.Stage(0, 3)], noise_law=lambda s: [0, 1]
+        10, curriculum=lambda steps, s0, s1: [(0, 3)], noise_law=lambda s: [0, 1]
     )
     lo, hi = ict_jax.draw_sigma_pair(jax.random.key(0), (50,), 9, disc)
     assert set(np.asarray(hi)) == {80.0} and len(set(np.asarray(lo))) == 1

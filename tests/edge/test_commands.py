@@ -118,13 +118,24 @@ def mistakes(tmp_path):
         ("train", [SMOKE, work, "--config.optimizer.rate=1"], "rate"),
         ("train", [SMOKE, work, "--config.total_steps=many"], "many"),
         ("train", ["--config=configs/nope.py", work], "configs/nope.py is not a file; give one of"),
-        ("train", ["--config=configs/digits.py:tiny", work], "digits.py:tiny is unknown; use"),
+        (
+            "train",
+            ["--config=configs/digits.py:tiny", work],
+            "the form 'tiny' of the config is unknown",
+        ),
         ("train", [SMOKE, work, "--config.total_steps=2"], "total_steps=2 is fewer than the 3"),
         ("train", [SMOKE, work, "--config.batch_size=2000"], "batch_size=2000 must be between 1"),
         ("train", [SMOKE, work, "--config.batch_size=0"], "batch_size=0 must be"),
         ("train", [SMOKE, work, "--config.data.name=mnist"], "'mnist' is not a known data set"),
         ("train", [SMOKE, work, "--config.data.name=tfds:nope"], "'tfds:nope' was not found"),
         ("train", [SMOKE, work, "--config.model.name=big"], "'big' is unknown; use one of"),
+        ("train", ["--config=configs/base.py", work], "config.model.name=None is unknown; use one"),
+        ("train", [SMOKE, work, "--config.model.width=0"], "config.model.width=0 is out of range"),
+        ("train", [SMOKE, work, "--config.model.dropout=1.5"], "config.model.dropout=1.5 is out"),
+        ("train", [SMOKE, work, "--config.seed=-1"], "config.seed=-1 must be a whole number"),
+        ("train", [SMOKE, work, "--config.total_steps=3000000000"], "must be a whole number from"),
+        ("train", [SMOKE, work, "--config.discretization.rho=0.001"], "rho=0.001 must be between"),
+        ("train", [SMOKE, work, "--config.optimizer.eps=0."], "eps=0.0 must satisfy"),
         ("train", [SMOKE, work, "--config.model.num_classes=7"], "digits has 10 classes; use that"),
         ("train", [SMOKE, work, "--config.training.ema_decay=2."], "ema_decay=2.0 must be in"),
         ("train", [SMOKE, work, "--config.discretization.sigma_min=90."], "sigma_min=90.0 and"),
@@ -133,7 +144,7 @@ def mistakes(tmp_path):
         ("train", [SMOKE, work, "--config.checkpointing.every_steps=0"], "every_steps=0 must be"),
         ("train", [SMOKE, work, "--config.logging.every_steps=0"], "logging.every_steps=0 must"),
         ("train", [SMOKE, f"--workdir={tmp_path}/file/w"], "cannot be written to (Not a directory"),
-        ("train", [SMOKE, work, f"--init_from={tmp_path}/empty"], "and holds none; train first"),
+        ("train", [SMOKE, work, f"--init_from={tmp_path}/empty"], "--init_from="),
         ("sample", [out], "--checkpoint is missing"),
         ("sample", [empty], "--out is missing"),
         ("sample", [f"--checkpoint={tmp_path}/no", out], "/no does not exist; give a work"),
@@ -182,6 +193,7 @@ def test_sampling_mistakes_of_a_real_checkpoint(run, tmp_path):
     for arguments, message in [
         (["--sigmas=0.8,80"], "sigmas=[0.8, 80.0] must descend strictly"),
         (["--sigmas=80,0.0001"], "at least sigma_min=0.002"),
+        (["--sigmas=0.8"], "sigmas=[0.8] must begin with the model's sigma_max=80.0"),
         (["--step=7"], "step 7 is not among the checkpoints [10, 20]"),
         (
             ["--labels=11"],
@@ -207,7 +219,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
     assert result.returncode == 1, result.stdout
     # Orbax's reader threads may print of their own accord as they end.
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert "checkpoints/20 cannot be read" in error and "choose another step" in error
+    assert "checkpoints/20 cannot be read" in error and "delete that directory" in error
 
 
 def start(workdir, *extra):

@@ -12,6 +12,7 @@ from ict_jax.training.step import empty_metrics
 from tests.helpers import smoke_config
 
 STEPS = 20
+RANGE = {"sigma_min": 0.002, "sigma_max": 80.0}
 
 
 def train(num_devices, **changes):
@@ -29,7 +30,7 @@ def train(num_devices, **changes):
     for step in range(STEPS):
         state, window = advance(state, window, parallel.put_batch(batches(step), mesh))
         losses.append(float(window["loss"].total))
-    sampler = Sampler(build.build_draw(config), mesh, sigma_min=0.002, batch_size=8)
+    sampler = Sampler(build.build_draw(config), mesh, sigma_min=0.002, sigma_max=80.0, batch_size=8)
     keys = ict_jax.seed_keys(range(8))
     labels = np.arange(8, dtype=np.int32)
     x = sampler._draw(state.ema_params, keys, labels, np.float32([80.0, 0.8]))
@@ -69,8 +70,9 @@ def test_samples_do_not_depend_on_the_batch_size():
     config = build.resolve(smoke_config(), build.build_dataset(smoke_config()))
     mesh = parallel.make_mesh(num_devices=2)
     params = build.build_init_params(config)(jax.random.key(0))
+    params = jax.tree.map(lambda p: p + 0.02, params)  # off the zero initialisation
     images = [
-        Sampler(build.build_draw(config), mesh, sigma_min=0.002, num_classes=10, batch_size=size)(
+        Sampler(build.build_draw(config), mesh, batch_size=size, **build.sampler_arguments(config))(
             params, range(10), (80.0, 0.8)
         )
         for size in (3, 10, 64)
@@ -94,13 +96,41 @@ def test_labels_are_those_of_the_seed_unless_given():
         return jax.numpy.broadcast_to(labels[:, None, None, None] / 10.0, (len(keys), 1, 1, 1))
 
     mesh = parallel.make_mesh(num_devices=2)
-    sampler = Sampler(draw, mesh, sigma_min=0.002, num_classes=10, batch_size=4)
+    sampler = Sampler(draw, mesh, **RANGE, num_classes=10, batch_size=4)
     seen = sampler(None, range(8, 13), (80.0,)).ravel()
     given = np.concatenate(list(sampler.batches(None, [0, 1], (80.0,), [9, 8]))).ravel()
     expected = [int((label / 10 + 1) * 127.5) for label in (8, 9, 0, 1, 2, 9, 8)]
     np.testing.assert_allclose([*seen, *given], expected, atol=1)
     with pytest.raises(ict_jax.ArgumentError, match="2 labels from 1 to 10 were given for 2 seeds"):
         list(sampler.batches(None, [0, 1], (80.0,), [1, 10]))
-    unconditional = Sampler(draw, mesh, sigma_min=0.002)
+    unconditional = Sampler(draw, mesh, **RANGE)
     with pytest.raises(ict_jax.ArgumentError, match="the model is unconditional; leave them out"):
         list(unconditional.batches(None, [0], (80.0,), [1]))
+
+
+def test_one_compilation_trains_through_all_stages(monkeypatch):
+    """The jitted step of a whole run is traced once, and N rises in it."""
+    traces, original = [], ict_jax.core.objectives.ict.draw_sigma_pair
+
+    def counting(*arguments):
+        traces.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(ict_jax.core.objectives.ict, "draw_sigma_pair", counting)
+    config = smoke_config()
+    config.discretization.s1 = 1280
+    config.total_steps = 16
+    dataset = build.build_dataset(config)
+    config = build.resolve(config, dataset)
+    batches, disc = build.build_batches(config, dataset), build.build_discretization(config)
+    mesh = parallel.make_mesh(num_devices=2)
+    state, window = parallel.init_on_mesh(
+        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+    )
+    advance = parallel.compile_train_step(build.build_train_step(config), mesh)
+    seen = []
+    for step in range(16):
+        seen.append(int(ict_jax.num_scales_at(state.step, disc)))
+        state, window = advance(state, window, parallel.put_batch(batches(step), mesh))
+    assert seen[::2] == [11, 21, 41, 81, 161, 321, 641, 1281]
+    assert len(traces) == 1
