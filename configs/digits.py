@@ -13,7 +13,7 @@ def get_config(form: str = "full") -> ConfigDict:
     """The config, or its `smoke` form."""
     config = base.get_config()
     config.data.name = "digits"
-    config.total_steps = 16_000
+    config.total_steps = 12_000
     config.batch_size = 128
     config.discretization.s1 = 160
     config.precondition.sigma_data = placeholder(float)  # measured on the training images
