@@ -7,7 +7,8 @@ To resume, run the same command again. Any value of the config can be overridden
 TensorBoard events and, where the config asks for them, scores.json and sample grids.
 
 exit codes: 0 finished; 1 something is wrong with the input; 3 the loss became NaN or
-infinite; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command again.
+infinite; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command again; 130 Ctrl-C
+where nothing could be saved.
 """
 
 import sys
