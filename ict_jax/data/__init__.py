@@ -2,6 +2,6 @@
 
 from ict_jax.data.images import Dataset as Dataset
 from ict_jax.data.images import ImageSet as ImageSet
-from ict_jax.data.images import load_data as load_data
 from ict_jax.data.images import root_mean_square as root_mean_square
+from ict_jax.data.load import load_data as load_data
 from ict_jax.data.pipeline import Batches as Batches

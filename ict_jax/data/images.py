@@ -1,11 +1,11 @@
-"""A set of labelled images in memory, and where such sets come from."""
+"""A set of labelled images in memory."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import require
 
 
 class ImageSet(NamedTuple):
@@ -28,31 +28,6 @@ class Dataset(NamedTuple):
     def image_shape(self) -> tuple[int, int, int]:
         """(h, w, c) of every image."""
         return self.train.images.shape[1:]
-
-
-def load_data(name: str, *, data_dir: str | None = None) -> Dataset:
-    """Loads a data set by name.
-
-    Args:
-      name: `digits` (scikit-learn's handwritten digits, nothing to download), or `tfds:NAME`
-        for a set prepared by TensorFlow Datasets in the array_record format.
-      data_dir: where TFDS finds its prepared sets; default: its own default.
-
-    Raises:
-      ArgumentError: an unknown name, or a set that is not where it should be.
-    """
-    if name == "digits":
-        from ict_jax.data.digits import load_digits
-
-        return load_digits()
-    if name.startswith("tfds:"):
-        from ict_jax.data.tfds_source import load_tfds
-
-        return load_tfds(name.removeprefix("tfds:"), data_dir=data_dir)
-    raise ArgumentError(
-        f"data.name={name!r} is not a known data set; use 'digits' or 'tfds:NAME', for "
-        "instance 'tfds:cifar10'."
-    )
 
 
 def split_images(images: np.ndarray, labels: np.ndarray, sizes: dict[str, int]) -> dict:
