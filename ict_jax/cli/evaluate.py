@@ -24,15 +24,22 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "Work directory of a run, its checkpoints directory, or one step in it.",
         flag_values=values,
     )
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; newest.", flag_values=values)
+    flags.DEFINE_integer(
+        "step", None, "Step of the checkpoint (default: the newest).", flag_values=values
+    )
     flags.DEFINE_integer("num_samples", 5000, "Images drawn.", flag_values=values)
     flags.DEFINE_float(
         "second_sigma",
         None,
-        "Second noise level of two-step samples; chosen on the validation split.",
+        "Second noise level of two-step samples (default: chosen on the validation split).",
         flag_values=values,
     )
-    flags.DEFINE_string("out", None, "Directory for the results.", flag_values=values)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Directory for the results (default: the work directory of the run).",
+        flag_values=values,
+    )
     flags.DEFINE_integer("batch_size", 256, "Images drawn at once.", flag_values=values)
 
 

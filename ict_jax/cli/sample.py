@@ -26,19 +26,22 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "Work directory of a run, its checkpoints directory, or one step in it.",
         flag_values=values,
     )
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; newest.", flag_values=values)
+    flags.DEFINE_integer(
+        "step", None, "Step of the checkpoint (default: the newest).", flag_values=values
+    )
     flags.DEFINE_string("seeds", "0-63", "First and last seed.", flag_values=values)
     flags.DEFINE_string(
         "sigmas",
         None,
-        "Descending noise levels, one call of the network each; the model's sigma_max alone.",
+        "Descending noise levels, one call of the network each (default: the "
+        "model's sigma_max alone).",
         flag_values=values,
     )
     flags.DEFINE_string(
         "labels",
         None,
-        "Classes of a class-conditional model, one for all or one per seed, as in 3 or 0,1,2; "
-        "the seed modulo the number of classes.",
+        "Classes of a class-conditional model, one for all or one per seed, as in 3 or 0,1,2 "
+        "(default: the seed modulo the number of classes).",
         flag_values=values,
     )
     flags.DEFINE_string("out", None, "Directory for the results.", flag_values=values)

@@ -44,7 +44,7 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
 
 def define_flags_or_refuse(values: flags.FlagValues, argv: list[str]) -> None:
     """`define_flags`, with the config file's own directory made importable first."""
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
         name, equals, value = argument.lstrip("-").partition("=")
         if name != "config" or not argument.startswith("-"):
             continue
