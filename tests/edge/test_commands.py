@@ -278,3 +278,17 @@ def test_kill_in_the_middle_of_a_save_loses_only_that_save(tmp_path):
         assert result.returncode == 0, result.stderr
         images.append(np.load(out / "samples.npz")["images"])
     np.testing.assert_array_equal(*images)
+
+
+@pytest.mark.parametrize("moment", ["parameters on", "scoring:"])
+def test_sigterm_outside_the_steps_saves_too(tmp_path, moment):
+    """While the step is being compiled, and while the finished run is being scored."""
+    process = start(tmp_path / "w")
+    while moment not in (line := process.stdout.readline()):
+        assert line, process.stderr.read()
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 75, error
+    assert error.startswith("interrupted: stopped") and "Traceback" not in error
+    steps = [path.name for path in (tmp_path / "w" / "checkpoints").iterdir()]
+    assert all(name.isdecimal() for name in steps) and len(steps) >= 1
