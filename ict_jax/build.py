@@ -17,7 +17,7 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from ict_jax import models
-from ict_jax.core.errors import require
+from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.objectives import Objective, ict_objective
 from ict_jax.core.precondition import as_consistency_fn
 from ict_jax.core.sampling import sample
@@ -115,15 +115,12 @@ def build_model(config: Config) -> nn.Module:
       ArgumentError: an unknown name or key, or a size that cannot be.
     """
     network, options = _named("model", config.model, MODELS)
-    for key, value in options.items():
-        smallest = 0 if key in ("num_classes", "dropout") else 1
-        fits = value >= smallest if isinstance(value, int) else value > 0 or key == "dropout"
-        require(
-            fits and (key != "dropout" or 0 <= value < 1),
-            f"config.model.{key}={value} is out of range; sizes are at least 1, scales positive, "
-            "num_classes at least 0, and dropout is in [0, 1).",
-        )
-    return splat("model", options, network)
+    try:
+        return splat("model", options, network)
+    except ArgumentError:
+        raise
+    except ValueError as error:
+        raise ArgumentError(f"config.model: {error}") from error
 
 
 def num_classes(config: Config) -> int:

@@ -34,6 +34,23 @@ class DenseNet(nn.Module):
     fourier_scale: float = 0.02
     num_classes: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the fields.
+
+        Raises:
+          ValueError: one is out of its range.
+        """
+        smallest = {"width": 1, "hidden": 1, "num_blocks": 1, "embedding_size": 2, "num_classes": 0}
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        if not (0 <= self.dropout < 1 and self.fourier_scale > 0):
+            raise ValueError(
+                f"dropout={self.dropout} must be in [0, 1) and fourier_scale={self.fourier_scale} "
+                "positive; the paper has 0.3 and 0.02 for CIFAR-10."
+            )
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,

@@ -130,8 +130,16 @@ def mistakes(tmp_path):
         ("train", [SMOKE, work, "--config.data.name=tfds:nope"], "'tfds:nope' was not found"),
         ("train", [SMOKE, work, "--config.model.name=big"], "'big' is unknown; use one of"),
         ("train", ["--config=configs/base.py", work], "config.model.name=None is unknown; use one"),
-        ("train", [SMOKE, work, "--config.model.width=0"], "config.model.width=0 is out of range"),
-        ("train", [SMOKE, work, "--config.model.dropout=1.5"], "config.model.dropout=1.5 is out"),
+        (
+            "train",
+            [SMOKE, work, "--config.model.width=0"],
+            "config.model: width=0 must be at least 1",
+        ),
+        (
+            "train",
+            [SMOKE, work, "--config.model.dropout=1.5"],
+            "config.model: dropout=1.5 must be in [0, 1)",
+        ),
         ("train", [SMOKE, work, "--config.seed=-1"], "config.seed=-1 must be a whole number"),
         ("train", [SMOKE, work, "--config.total_steps=3000000000"], "must be a whole number from"),
         ("train", [SMOKE, work, "--config.discretization.rho=0.001"], "rho=0.001 must be between"),
