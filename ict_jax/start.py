@@ -72,6 +72,7 @@ def check(config: Config) -> Checked:
     mesh = build.splat("mesh", config.mesh, parallel.make_mesh)
     parallel.check_batch_size(config.batch_size, config.training.accumulation_steps, mesh)
     dataset = build.build_dataset(config)
+    build.check_classes(config, dataset)
     config = build.resolve(config, dataset)
     evaluator = build.splat(
         "evaluation",
