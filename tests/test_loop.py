@@ -331,3 +331,14 @@ def test_loaded_function_is_the_average(whole_run):
     sevens = functools.partial(f, labels=jax.numpy.array([7, 7]))
     images = ict_jax.sample(sevens, ict_jax.seed_keys([0, 1]), tuple(config.image_shape))
     assert images.shape == (2, 8, 8, 1)
+
+
+def test_the_saved_average_is_the_average_of_the_run(tmp_path, monkeypatch):
+    ended, original = [], loop.run_steps
+    monkeypatch.setattr(loop, "run_steps", lambda *args: ended.append(original(*args)) or ended[0])
+    loop.train(one_device(), tmp_path)
+    saved = final(tmp_path)[0]
+    assert_same(saved.ema_params, jax.device_get(ended[0].state.ema_params))
+    assert_same(saved.params, jax.device_get(ended[0].state.params))
+    pairs = zip(jax.tree.leaves(saved.params), jax.tree.leaves(saved.ema_params), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in pairs)
