@@ -2,7 +2,7 @@
 
 Each section is splatted into one callable, so its keys are that callable's keyword names
 and its checks are that callable's checks. Beside this module only the start and the loop of a
-run read configs, and of these only the numbers at the top level.
+run read configs: their top level, and which section goes to which of their own parts.
 """
 
 import inspect
@@ -13,18 +13,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from ict_jax import models
+from ict_jax.core.discretization import Discretization, make_discretization
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.objectives import Objective, ict_objective
 from ict_jax.core.precondition import as_consistency_fn
 from ict_jax.core.sampling import sample
-from ict_jax.core.schedules import Discretization, make_discretization
 from ict_jax.core.typing import ConsistencyFn, Data
 from ict_jax.data import Batches, Dataset, load_data, root_mean_square
 from ict_jax.training.optimizers import make_optimizer
+from ict_jax.training.parallel import check_batch_size
 from ict_jax.training.state import Params, TrainState, create_state
 from ict_jax.training.step import Batch, Bind, Metrics, make_train_step
 
@@ -65,7 +67,7 @@ def _named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Conf
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
-    """A frozen copy of the config in which what comes from the data is filled in.
+    """A copy of the config in which what comes from the data is filled in.
 
     `image_shape`, and `precondition.sigma_data` where it is None: the root mean square of the
     training images in [-1, 1].
@@ -201,6 +203,11 @@ def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
         )
 
     return draw
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Raises `ArgumentError` unless the batch can be cut over devices and accumulation."""
+    check_batch_size(config.batch_size, config.training.accumulation_steps, mesh)
 
 
 def check_classes(config: Config, dataset: Dataset) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ict_jax import build
 from ict_jax.build import Config
-from ict_jax.core.schedules import num_scales_at
+from ict_jax.core.discretization import num_scales_at
 from ict_jax.files import locked_directory
 from ict_jax.metrics import check_finite, format_secs, say
 from ict_jax.pictures import save_png

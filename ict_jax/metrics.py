@@ -115,7 +115,7 @@ class ProgressWriter(EventWriter):
 
 
 class Diverged(RuntimeError):
-    """A loss or gradient became NaN or infinite."""
+    """A loss, gradient or parameter became NaN or infinite."""
 
 
 class RunLog:

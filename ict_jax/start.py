@@ -70,7 +70,7 @@ def check(config: Config) -> Checked:
     )
     build.check_config(config)
     mesh = build.splat("mesh", config.mesh, parallel.make_mesh)
-    parallel.check_batch_size(config.batch_size, config.training.accumulation_steps, mesh)
+    build.check_batch(config, mesh)
     dataset = build.build_dataset(config)
     build.check_classes(config, dataset)
     config = build.resolve(config, dataset)

@@ -56,7 +56,6 @@ def run(values: flags.FlagValues) -> None:
     seeds = common.parse_seeds(common.value(values, "seeds"))
     sigmas = common.value(values, "sigmas")
     sigmas = None if sigmas is None else common.parse_sigmas(sigmas)
-
     labels = common.value(values, "labels")
     labels = None if labels is None else common.parse_labels(labels, len(seeds))
 
@@ -77,11 +76,12 @@ def run(values: flags.FlagValues) -> None:
         sharding=parallel.replicated(mesh),
         what="--checkpoint",
     )
-    sigmas = sigmas or (config.discretization.sigma_max,)
+    arguments = build.sampler_arguments(config)
+    sigmas = sigmas or (arguments["sigma_max"],)
     sampler = Sampler(
         build.build_draw(config),
         mesh,
-        **build.sampler_arguments(config),
+        **arguments,
         batch_size=min(common.value(values, "batch_size"), len(seeds)),
     )
     directory = writable_directory(Path(out), "--out")

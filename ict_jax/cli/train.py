@@ -6,9 +6,9 @@ To resume, run the same command again. Any value of the config can be overridden
 --config.total_steps=20000. The work directory gets config.json, checkpoints/, samples/,
 TensorBoard events and, where the config asks for them, scores.json and sample grids.
 
-exit codes: 0 finished; 1 something is wrong with the input; 3 the loss became NaN or
-infinite; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command again; 130 Ctrl-C
-where nothing could be saved.
+exit codes: 0 finished; 1 something is wrong with the input; 3 a loss, gradient or parameter
+became NaN or infinite; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command
+again; 130 Ctrl-C where nothing could be saved, or a second time.
 """
 
 import sys

@@ -49,7 +49,7 @@ def pseudo_huber(prediction: Data, target: Data, /, *, c: float) -> PerExample:
     Raises:
       ArgumentError: c <= 0.
 
-    Source: iCT, Eq. 7 (Section 3.3).
+    Source: iCT, Section 3.3 and Table 1.
     """
     require(c > 0, f"huber_c={c} must be positive; the paper has 0.00054 * sqrt(d).")
     squared = squared_distance(prediction, target)

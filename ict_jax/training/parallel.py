@@ -48,9 +48,9 @@ def check_batch_size(batch_size: int, accumulation_steps: int, mesh: Mesh) -> No
     )
 
 
-def init_on_mesh(init: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
-    """Runs `init(*args)` as one program whose result is born replicated on the mesh."""
-    return jax.jit(init, out_shardings=replicated(mesh))(*args)
+def init_on_mesh(init: Callable[[], Any], mesh: Mesh) -> Any:
+    """Runs `init()` as one program whose result is born replicated on the mesh."""
+    return jax.jit(init, out_shardings=replicated(mesh))()
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:

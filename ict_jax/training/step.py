@@ -128,7 +128,7 @@ def _accumulate(
         return jax.tree.map(jnp.add, total, grads), out
 
     if parts == 1:
-        grads, (losses, aux) = body(jax.tree.map(jnp.zeros_like, params), (batch, 0))
+        (_, (losses, aux)), grads = value_and_grad(params, batch, jax.random.fold_in(key, 0))
         return grads, losses, aux
     total, out = jax.lax.scan(
         body,

@@ -4,10 +4,10 @@ import functools
 
 import jax
 
+from ict_jax.core.discretization import Discretization, draw_sigma_pair
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, consistency_terms, pseudo_huber
 from ict_jax.core.objectives.base import Draws, Objective
-from ict_jax.core.schedules import Discretization, draw_sigma_pair
 from ict_jax.core.typing import (
     ConsistencyFn,
     Data,
@@ -78,7 +78,7 @@ def ict_loss(
     Raises:
       ArgumentError: a wrong rank, shape or dtype; huber_c <= 0; huber_c beside a metric.
 
-    Source: iCT, Table 1 and Eq. 8.
+    Source: iCT, Table 1; CM, Eq. 10.
     """
     objective = ict_objective(disc, huber_c=huber_c, metric=metric, weight=weight)
     return objective.loss(f, x, objective.draw(key, x.shape, step))
