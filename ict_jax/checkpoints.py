@@ -12,7 +12,7 @@ from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
-from ict_jax.store import DIRECTORY, damaged
+from ict_jax.store import DIRECTORY, HALF_WRITTEN, damaged
 from ict_jax.training.state import Params
 
 
@@ -101,7 +101,7 @@ def locate(path: str | Path, step: int | None = None, *, what: str = "checkpoint
     path = Path(path).absolute()
     require(path.exists(), f"{what}={path} does not exist; give a work directory of a run.")
     require(
-        path.is_dir() and "orbax-checkpoint-tmp" not in path.name,
+        path.is_dir() and HALF_WRITTEN not in path.name,
         f"{what}={path} is {'half-written' if path.is_dir() else 'a file'}, expected a "
         "work directory or a whole step in its checkpoints directory; choose another.",
     )
@@ -115,7 +115,7 @@ def locate(path: str | Path, step: int | None = None, *, what: str = "checkpoint
         step, path = int(path.name), path.parent
     steps = sorted(int(p.name) for p in path.iterdir() if p.is_dir() and p.name.isdecimal())
     if not steps:
-        halves = [p.name for p in path.iterdir() if "orbax-checkpoint-tmp" in p.name]
+        halves = [p.name for p in path.iterdir() if HALF_WRITTEN in p.name]
         found = f"only the half-written {halves[0]}" if halves else "none"
         raise ArgumentError(
             f"{what}={path} should hold checkpoints and holds {found}; train first, or "

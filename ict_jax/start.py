@@ -1,5 +1,6 @@
 """The start of a run: check everything, build its parts, restore or initialise its state."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -94,13 +95,16 @@ def open_run(checked: Checked, workdir: Path) -> Run:
     for part in (workdir / DIRECTORY, workdir / "samples"):
         writable_directory(part, "--workdir")
     options = {**config.checkpointing, "scored": evaluator.every_steps is not None}
-    checkpoints = build.splat("checkpointing", options, Checkpoints, workdir / DIRECTORY)
-    refuse_changed_config(config, checkpoints)
-    if config.init_from is not None and checkpoints.latest_step() is None:
-        locate(config.init_from, what="--init_from")
-    log = build.splat(
-        "logging", config.logging, RunLog, workdir, config.total_steps, config.batch_size
-    )
+    with contextlib.ExitStack() as opened:
+        checkpoints = build.splat("checkpointing", options, Checkpoints, workdir / DIRECTORY)
+        opened.callback(checkpoints.close)
+        refuse_changed_config(config, checkpoints)
+        if config.init_from is not None and checkpoints.latest_step() is None:
+            locate(config.init_from, what="--init_from")
+        log = build.splat(
+            "logging", config.logging, RunLog, workdir, config.total_steps, config.batch_size
+        )
+        opened.pop_all()
     text = json.dumps(config.to_dict(), indent=2)
     (workdir / "config.json").write_text(text + "\n")
     say(f"config, as stored in {workdir / 'config.json'} and in every checkpoint:\n{text}")

@@ -1,5 +1,6 @@
 """The checkpoints of a run while it trains, written by Orbax in the background."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ict_jax.training.step import Metrics
 
 SCORE = "score"
 DIRECTORY = "checkpoints"
+HALF_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a directory that a save has not finished
 
 
 class Checkpoints:
@@ -32,7 +34,7 @@ class Checkpoints:
         keep_last: int = 2,
         keep_every_steps: int | None = None,
     ):
-        """Opens or creates the directory.
+        """Opens or creates the directory, and removes what a killed run left half-written.
 
         Args:
           directory: of this run's checkpoints.
@@ -58,13 +60,15 @@ class Checkpoints:
             kept.append(preservation_policy.BestN(get_metric_fn=_score, reverse=True, n=1))
         if keep_every_steps is not None:
             kept.append(preservation_policy.EveryNSteps(keep_every_steps))
+        # Orbax's own cleaning runs on in a thread that a short-lived process does not wait for.
+        for half in self._directory.glob(f"*{HALF_WRITTEN}*"):
+            shutil.rmtree(half)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
                 best_fn=_score if scored else None,  # without it scores are not stored
                 best_mode="min",
-                cleanup_tmp_directories=True,
             ),
         )
 

@@ -45,7 +45,8 @@ def run(
         require(len(left) == 1, f"unexpected argument {left[1:]}; flags are written --name=value.")
         return main(values) or 0
     except (ArgumentError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        # In one piece: other threads may be writing too.
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("interrupted at once: what was not yet saved is lost", file=sys.stderr)
