@@ -38,6 +38,7 @@ setup(
             "beartype",
             "dm-haiku",
             "equinox",
+            "filelock",  # test processes share a compilation cache
             "import-linter",
             "pyright",
             "pytest",

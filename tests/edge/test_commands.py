@@ -1,6 +1,6 @@
 """The commands as a user types them: what they write, and one sentence for each mistake."""
 
-import concurrent.futures
+import importlib
 import json
 import os
 import shutil
@@ -17,6 +17,7 @@ from ict_jax.cli import common
 from tests.helpers import ROOT, command
 
 SMOKE = "--config=configs/digits.py:smoke"
+in_this_process = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -171,23 +172,39 @@ def mistakes(tmp_path):
     ]
 
 
-def test_every_mistake_gives_one_sentence(tmp_path):
-    cases = mistakes(tmp_path)
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda case: command(case[0], *case[1]), cases))
-    for (name, arguments, message), result in zip(cases, results, strict=True):
-        out, error = result.stdout, result.stderr
+def in_process(name, arguments, monkeypatch, capsys):
+    """Exit code, stdout and stderr of a command run in this process, which spares its start."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"ict_jax.cli.{name}").main()
+    return stopped.value.code, *capsys.readouterr()
+
+
+@in_this_process
+def test_every_mistake_gives_one_sentence(tmp_path, user_errors, monkeypatch, capsys):
+    for name, arguments, message in mistakes(tmp_path):
+        code, out, error = in_process(name, arguments, monkeypatch, capsys)
         told = f"{name} {arguments}: {error}"
-        assert result.returncode == common.EXIT_ERROR, told
+        assert code == common.EXIT_ERROR, told
         assert error.startswith("error: ") and error.count("\n") == 1, told
         assert message in error and "Traceback" not in error, told
         assert "compiled" not in out, told
-    assert not (tmp_path / "w" / "checkpoints").exists() or not list(
-        (tmp_path / "w" / "checkpoints").iterdir()
-    )
+    store = tmp_path / "w" / "checkpoints"
+    assert not store.exists() or not list(store.iterdir())
 
 
-def test_sampling_mistakes_of_a_real_checkpoint(run, tmp_path):
+@pytest.mark.parametrize("name", ["train", "sample", "evaluate"])
+def test_the_process_ends_after_one_sentence(tmp_path, name):
+    """Nothing that a process prints as it ends follows the sentence."""
+    cases = [case for case in mistakes(tmp_path) if case[0] == name]
+    _, arguments, message = cases[-1]
+    result = command(name, *arguments)
+    assert result.returncode == common.EXIT_ERROR
+    assert message in result.stderr and result.stderr.count("\n") == 1, result.stderr
+
+
+@in_this_process
+def test_sampling_mistakes_of_a_real_checkpoint(run, tmp_path, user_errors, monkeypatch, capsys):
     workdir, _ = run
     for arguments, message in [
         (["--sigmas=0.8,80"], "sigmas=[0.8, 80.0] must descend strictly"),
@@ -201,9 +218,9 @@ def test_sampling_mistakes_of_a_real_checkpoint(run, tmp_path):
         (["--labels=1,2"], "--labels=1,2 is not one class, or one for each of 64 seeds"),
         (["--batch_size=0"], "--batch_size=0 must be at least 1"),
     ]:
-        result = command("sample", f"--checkpoint={workdir}", f"--out={tmp_path}", *arguments)
-        assert result.returncode == 1 and message in result.stderr, result.stderr
-        assert result.stderr.count("\n") == 1, result.stderr
+        arguments = [f"--checkpoint={workdir}", f"--out={tmp_path}", *arguments]
+        code, _, error = in_process("sample", arguments, monkeypatch, capsys)
+        assert code == 1 and message in error and error.count("\n") == 1, error
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
