@@ -1,33 +1,52 @@
-"""The values of iCT (Song & Dhariwal, ICLR 2024); every other config states differences.
+"""The values of iCT (Song & Dhariwal, ICLR 2024) that all its models share.
 
-None means: not used, or (sigma_data) measured on the training images.
+Every value has its source and how sure it is, in brackets:
+
+  read      read in the paper itself, or in CM (Song et al., ICML 2023)
+  code      read in the code of CM's authors; iCT has published none
+  restated  as two or more others who worked from the paper give it
+  recalled  as the paper's appendix is remembered; no second source was found
+  derived   computed from the others
+  default   of the library; the paper does not say
+  ours      a matter of running the job, not of the method
+
+None means: not used, or filled in from the data (image_shape, sigma_data).
 """
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+SHALLOW = {"channel_mult": (1,), "num_res_blocks": 1, "attention_resolutions": ()}
+"""The U-Nets of the smoke forms, which compile in seconds."""
+
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The paper's values, those for CIFAR-10 where its data sets differ.
+    """The shared values, with those for CIFAR-10 where the data sets differ.
 
     The full form has no network, each other config names one; `smoke` runs in seconds.
     """
     config = _paper()
     if form == "smoke":
-        config.model.name = "dense"
-        make_smoke(config)
-    elif form != "full":
-        raise ValueError(f"the form {form!r} of the config is unknown; use no suffix or ':smoke'.")
+        make_smoke(config, name="dense", width=64, hidden=64, num_blocks=1)
+    else:
+        check_form(form)
     return config
 
 
-def make_smoke(config: ConfigDict) -> None:
-    """Cuts a config to seconds: few small steps on the embedded digits."""
+def check_form(form: str) -> None:
+    """Raises `ValueError` for a form that no config has."""
+    if form not in ("full", "smoke"):
+        raise ValueError(f"the form {form!r} of the config is unknown; use no suffix or ':smoke'.")
+
+
+def make_smoke(config: ConfigDict, **model) -> None:
+    """Cuts a config to seconds: few steps of a small network on the embedded digits."""
     config.data.name = "digits"
+    config.image_shape = None
     config.total_steps = 20
     config.batch_size = 32
     config.discretization.s1 = 40
-    config.model.update({"width": 64, "hidden": 64, "num_blocks": 1})
+    config.model.update(model)
     config.sampling.num_images = 4
     config.logging.update({"every_steps": 5, "samples_every_steps": 10})
     config.checkpointing.every_steps = 10
@@ -36,65 +55,60 @@ def make_smoke(config: ConfigDict) -> None:
 
 def _paper() -> ConfigDict:
     config = ConfigDict()
-    config.seed = 0
-    config.total_steps = 400_000  # iCT, Appendix: 400k iterations
-    config.batch_size = 1024  # iCT, Appendix
-    config.image_shape = placeholder(tuple)  # filled in from the data
-    config.init_from = placeholder(str)  # checkpoint that a new run starts from
+    config.seed = 0  # [ours]
+    config.total_steps = 400_000  # iCT, Appendix [restated]
+    config.batch_size = 1024  # iCT, Appendix [restated]
+    config.image_shape = placeholder(tuple)
+    config.init_from = placeholder(str)  # from random weights: iCT, abstract [read]
 
-    config.data = ConfigDict({"name": "tfds:cifar10", "data_dir": placeholder(str)})
+    config.data = ConfigDict({"name": "digits", "data_dir": placeholder(str)})
 
     config.model = ConfigDict({"name": placeholder(str)})  # each config names its network
 
-    # iCT, Table 1, and EDM for the grid.
     config.discretization = ConfigDict()
-    config.discretization.s0 = 10
-    config.discretization.s1 = 1280
-    config.discretization.sigma_min = 0.002
-    config.discretization.sigma_max = 80.0
-    config.discretization.rho = 7.0
-    config.discretization.p_mean = -1.1  # natural logarithm of sigma
-    config.discretization.p_std = 2.0
+    config.discretization.s0 = 10  # iCT, Table 1 [restated]
+    config.discretization.s1 = 1280  # iCT, Table 1 [restated]
+    config.discretization.sigma_min = 0.002  # CM, Section 5; EDM [read, code]
+    config.discretization.sigma_max = 80.0  # CM, Section 5; EDM [read, code]
+    config.discretization.rho = 7.0  # CM, Section 5; EDM [read, code]
+    config.discretization.p_mean = -1.1  # iCT, Table 1, of the natural logarithm [restated]
+    config.discretization.p_std = 2.0  # iCT, Table 1 [restated]
 
-    # CM, Appendix C.
     config.precondition = ConfigDict()
-    config.precondition.sigma_data = 0.5
+    config.precondition.sigma_data = 0.5  # CM, Appendix C [read, code]
     config.precondition.sigma_min = config.discretization.get_ref("sigma_min")
 
-    # iCT, Section 3.3; huber_c None is 0.00054 * sqrt(h * w * c).
     config.objective = ConfigDict({"name": "ict"})
-    config.objective.huber_c = placeholder(float)
+    config.objective.huber_c = placeholder(float)  # 0.00054 * sqrt(h * w * c): Table 1 [restated]
 
-    # RAdam, constant rate, no warm-up; b1, b2, eps: library defaults.
-    config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 1e-4
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.999
-    config.optimizer.eps = 1e-8
+    config.optimizer = ConfigDict()  # RAdam: iCT, Appendix [restated]; CM [read]
+    config.optimizer.learning_rate = 1e-4  # constant, no warm-up: iCT, Appendix [restated]
+    config.optimizer.b1 = 0.9  # [default, code]
+    config.optimizer.b2 = 0.999  # [default, code]
+    config.optimizer.eps = 1e-8  # [default, code]
 
     config.training = ConfigDict()
-    config.training.ema_decay = 0.99993  # iCT, Appendix; applied every step
-    config.training.accumulation_steps = 1
-    config.training.flip = True  # CM, Appendix C
+    config.training.ema_decay = 0.99993  # of every step: iCT, Appendix [restated]
+    config.training.accumulation_steps = 1  # [ours]
+    config.training.flip = True  # CM, Appendix C [read, code]
 
-    # Grids shown during training.
     config.sampling = ConfigDict()
-    config.sampling.second_sigma = 0.821  # iCT on CIFAR-10, two-step sampling
-    config.sampling.num_images = 64
+    config.sampling.second_sigma = 0.821  # iCT, Appendix [restated], on the grid of 1281 [derived]
+    config.sampling.num_images = 64  # [ours]
 
-    config.mesh = ConfigDict({"num_devices": placeholder(int)})
+    config.mesh = ConfigDict({"num_devices": placeholder(int)})  # [ours]
 
     config.logging = ConfigDict()
-    config.logging.every_steps = 100
-    config.logging.samples_every_steps = 5000
+    config.logging.every_steps = 100  # [ours]
+    config.logging.samples_every_steps = 5000  # [ours]
 
     config.checkpointing = ConfigDict()
-    config.checkpointing.every_steps = 5000
-    config.checkpointing.keep_last = 2
-    config.checkpointing.keep_every_steps = placeholder(int)
+    config.checkpointing.every_steps = 5000  # [ours]
+    config.checkpointing.keep_last = 2  # [ours]
+    config.checkpointing.keep_every_steps = placeholder(int)  # [ours]
 
     config.evaluation = ConfigDict()
-    config.evaluation.every_steps = placeholder(int)
-    config.evaluation.num_samples = 5000
-    config.evaluation.at_end = False
+    config.evaluation.every_steps = placeholder(int)  # [ours]
+    config.evaluation.num_samples = 5000  # [ours]
+    config.evaluation.at_end = False  # [ours]
     return config

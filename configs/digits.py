@@ -31,7 +31,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config.checkpointing.every_steps = 4000
     config.evaluation.at_end = True
     if form == "smoke":
-        base.make_smoke(config)
-    elif form != "full":
-        raise ValueError(f"the form {form!r} of the config is unknown; use no suffix or ':smoke'.")
+        base.make_smoke(config, width=64, hidden=64, num_blocks=1)
+    else:
+        base.check_form(form)
     return config

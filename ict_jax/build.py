@@ -33,11 +33,19 @@ from ict_jax.training.step import Batch, Bind, Metrics, make_train_step
 Config: TypeAlias = Any
 """An `ml_collections.ConfigDict`, or one of its sections; its attributes have no static types."""
 
-MODELS: dict[str, type[nn.Module]] = {"dense": models.DenseNet}
+MODELS: dict[str, type[nn.Module]] = {
+    "dense": models.DenseNet,
+    "ncsnpp": models.NCSNpp,
+    "ddpmpp": models.DDPMpp,
+    "adm": models.ADM,
+}
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"ict": ict_objective}
 
 RESULT_FREE = ("mesh", "logging", "evaluation", "checkpointing", "sampling")
 """Sections that do not change the trained parameters; a resumed run may change them."""
+
+COMPUTE_ONLY = ("model.remat", "model.scan_blocks")
+"""Other keys of which the same holds, to rounding."""
 
 
 def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
@@ -66,31 +74,56 @@ def _named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Conf
     return table[section.name], rest
 
 
-def resolve(config: Config, dataset: Dataset) -> Config:
+def resolve(config: Config, dataset: Dataset | None) -> Config:
     """A copy of the config in which what comes from the data is filled in.
 
     `image_shape`, and `precondition.sigma_data` where it is None: the root mean square of the
     training images in [-1, 1].
+
+    Args:
+      config: as made by a file in `configs/`.
+      dataset: the data; None if the config states both values itself (`is_stated`).
+
+    Raises:
+      ArgumentError: the images have another shape than the config states, or one that the
+        network does not take.
     """
-    require(
-        config.image_shape is None,
-        f"config.image_shape={config.image_shape} was given and is a matter of the data; leave it "
-        "out.",
-    )
     config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.image_shape = tuple(dataset.image_shape)
-        if config.precondition.sigma_data is None:
-            config.precondition.sigma_data = root_mean_square(dataset.train.images)
-    build_bind(config)(None, None, None)  # refuses what as_consistency_fn does not take
+    if dataset is not None:
+        shape = tuple(dataset.image_shape)
+        require(
+            config.image_shape is None or tuple(config.image_shape) == shape,
+            f"config.image_shape={config.image_shape}, but the images of {dataset.name} have "
+            f"shape {shape}; leave it out, or choose another config.data.",
+        )
+        with config.unlocked():
+            config.image_shape = shape
+            if config.precondition.sigma_data is None:
+                config.precondition.sigma_data = root_mean_square(dataset.train.images)
+    check_resolved(config)
     return config
+
+
+def is_stated(config: Config) -> bool:
+    """Whether the config says itself what otherwise comes from the data."""
+    return config.image_shape is not None and config.precondition.sigma_data is not None
+
+
+def check_resolved(config: Config) -> None:
+    """Raises `ArgumentError` if the network or the scalings do not take what the data gave."""
+    build_bind(config)(None, None, None)
+    model: Any = build_model(config)
+    try:
+        model.check_image_shape(tuple(config.image_shape))
+    except ValueError as error:
+        raise ArgumentError(f"config.model: {error}") from error
 
 
 def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
     """Dotted names of the keys whose values differ, result-free sections left out."""
     found = []
     for key in sorted(set(old) | set(new)):
-        if not prefix and key in RESULT_FREE:
+        if (not prefix and key in RESULT_FREE) or prefix + key in COMPUTE_ONLY:
             continue
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):

@@ -1,5 +1,7 @@
 """Layers that several networks share."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,3 +28,80 @@ class FourierEmbedding(nn.Module):
         frequencies = self.param("W", nn.initializers.normal(self.scale), (self.size // 2,))
         angles = 2 * jnp.pi * jnp.outer(c_noise, jax.lax.stop_gradient(frequencies))
         return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def positional_embedding(
+    c_noise: Float[Array, " b"], size: int, *, max_period: float = 10_000.0
+) -> Float[Array, "b size"]:
+    """Sinusoidal features [cos(w_j c), sin(w_j c)], w_j = max_period^(-j / (size / 2)).
+
+    Source: Vaswani et al., 2017, in the order and frequencies of the ADM authors' code.
+    """
+    frequencies = jnp.exp(-math.log(max_period) * jnp.arange(size // 2) / (size // 2))
+    angles = jnp.outer(c_noise, frequencies)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def downsample(
+    x: Float[Array, "b h w c"], kernel: tuple[float, ...]
+) -> Float[Array, "b h/2 w/2 c"]:
+    """Filters with the separable kernel, normalised to sum 1, and keeps every second pixel.
+
+    (1, 1) is average pooling, (1, 3, 3, 1) the FIR filter of StyleGAN2. Outside the image are
+    zeros.
+    """
+    return _halve(_halve(x, kernel, 1), kernel, 2)
+
+
+def upsample(x: Float[Array, "b h w c"], kernel: tuple[float, ...]) -> Float[Array, "b 2*h 2*w c"]:
+    """Sets zeros between the pixels and filters with the separable kernel, normalised to sum 2.
+
+    (1, 1) repeats each pixel. Outside the image are zeros.
+    """
+    return _double(_double(x, kernel, 1), kernel, 2)
+
+
+def blur(
+    x: Float[Array, "b h w c"], kernel: tuple[float, ...], pads: tuple[int, int]
+) -> Float[Array, "b h2 w2 c"]:
+    """Filters with the separable kernel, normalised to sum 1, after padding with zeros."""
+    for axis in (1, 2):
+        x = _filter(_pad(x, axis, *pads), kernel, axis, stride=1)
+    return x
+
+
+def _pad(x: Float[Array, "b h w c"], axis: int, before: int, after: int) -> Array:
+    return jnp.pad(x, [(before, after) if i == axis else (0, 0) for i in range(4)])
+
+
+def _filter(x: Array, kernel: tuple[float, ...], axis: int, stride: int) -> Array:
+    """A valid convolution along one axis, as a sum of shifted images."""
+    total, last = sum(kernel), x.shape[axis] - len(kernel)
+    parts = [
+        jax.lax.slice_in_dim(x, i, i + last + 1, stride, axis) * (tap / total)
+        for i, tap in enumerate(kernel)
+    ]
+    return sum(parts[1:], parts[0])
+
+
+def _halve(x: Array, kernel: tuple[float, ...], axis: int) -> Array:
+    padding = len(kernel) - 2
+    return _filter(_pad(x, axis, (padding + 1) // 2, padding // 2), kernel, axis, stride=2)
+
+
+def _double(x: Array, kernel: tuple[float, ...], axis: int) -> Array:
+    """Even and odd pixels of the result each see every second tap."""
+    length, size = len(kernel), x.shape[axis]
+    before = (length - 1) // 2 + 1  # zeros before the first pixel of the widened image
+    x = _pad(x, axis, length, length)
+    phases = []
+    for phase in (0, 1):
+        taps = [i for i in range(length) if (phase + i - before) % 2 == 0]
+        starts = [length + (phase + i - before) // 2 for i in taps]
+        parts = [
+            jax.lax.slice_in_dim(x, start, start + size, 1, axis) * (2 * kernel[i] / sum(kernel))
+            for i, start in zip(taps, starts, strict=True)
+        ]
+        phases.append(sum(parts[1:], parts[0]))
+    doubled = jnp.stack(phases, axis + 1)
+    return doubled.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])

@@ -51,6 +51,9 @@ class DenseNet(nn.Module):
             )
         super().__post_init__()
 
+    def check_image_shape(self, shape: tuple[int, ...]) -> None:
+        """Takes images of any shape."""
+
     @nn.compact
     def __call__(
         self,

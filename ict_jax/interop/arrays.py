@@ -1,0 +1,77 @@
+"""Arrays by name of another project to our tree of parameters, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ict_jax.core.errors import require
+from ict_jax.interop.layouts import Slice
+from ict_jax.training.state import Params
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def import_arrays(arrays: Arrays, layout: list[Slice], what: str) -> Params:
+    """Our tree of parameters, float32, from all the arrays of another project.
+
+    Args:
+      arrays: by their names.
+      layout: of the network that they belong to.
+      what: names their origin in messages.
+
+    Raises:
+      ArgumentError: names are missing or left over, or a shape or type differs.
+    """
+    check_names(set(arrays), {part.theirs for part in layout}, what)
+    parts: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for part in layout:
+        parts.setdefault(part.path, []).append(_take(arrays[part.theirs], part, what))
+    stacked = {part.path for part in layout if part.index is not None}
+    tree: dict[str, Any] = {}
+    for path, pieces in parts.items():
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = np.stack(pieces) if path in stacked else pieces[0]
+    return tree
+
+
+def export_arrays(params: Params, layout: list[Slice]) -> dict[str, np.ndarray]:
+    """The arrays of another project from our parameters; the inverse of `import_arrays`."""
+    pieces: dict[str, list[np.ndarray]] = {}
+    for part in sorted(layout, key=lambda part: part.third or 0):
+        value: Any = params
+        for key in part.path:
+            value = value[key]
+        value = np.asarray(value if part.index is None else value[part.index])
+        pieces.setdefault(part.theirs, []).append(value.transpose(np.argsort(part.axes)))
+    return {name: np.concatenate(parts) for name, parts in pieces.items()}
+
+
+def _take(array: np.ndarray, part: Slice, what: str) -> np.ndarray:
+    """Our part of one of their arrays."""
+    array, shape = np.asarray(array), np.shape(array)
+    if part.third is not None and array.ndim and array.shape[0] % 3 == 0:
+        array = np.split(array, 3)[part.third]
+    # A 1x1 convolution of theirs may be a dense layer of ours.
+    while array.ndim > len(part.axes) and array.shape[-1] == 1:
+        array = array[..., 0]
+    array = array.transpose(part.axes) if array.ndim == len(part.axes) else array
+    require(
+        array.shape == part.shape and np.issubdtype(array.dtype, np.floating),
+        f"{part.theirs} in {what} has shape {shape} and type {array.dtype}, expected floats for "
+        f"{part.shape}; choose the network that it was made with.",
+    )
+    return array.astype(np.float32)
+
+
+def check_names(got: set[str], expected: set[str], what: str) -> None:
+    """Raises `ArgumentError` unless the two are equal."""
+    missing, extra = sorted(expected - got), sorted(got - expected)
+    require(
+        not missing and not extra,
+        f"{what} is not of the expected network: {len(missing)} arrays are missing, first "
+        f"{missing[:3]}, and {len(extra)} are left over, first {extra[:3]}; choose the network "
+        "that it was made with.",
+    )

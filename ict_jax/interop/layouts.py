@@ -1,0 +1,217 @@
+"""Which of our parameters is called what in the published networks.
+
+A layout is one entry for each of our arrays; where we stack equal blocks or keep queries, keys
+and values apart, one entry for each slice. Every layout is derived from the network's fields.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ict_jax.models import ADM, NCSNpp
+from ict_jax.models.unet import Run, UNet, plan_runs
+
+Path = tuple[str, ...]
+
+
+class Slice(NamedTuple):
+    """A part of one of our arrays and where it is in the other project.
+
+    Attributes:
+      path: of our array in the tree of parameters.
+      index: place in our stack of equal blocks; None where ours is not stacked.
+      theirs: name of their array.
+      axes: their axes in our order.
+      shape: of our part.
+      third: 0, 1 or 2 where ours is that third of the first axis of theirs; None for all of it.
+    """
+
+    path: Path
+    index: int | None
+    theirs: str
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    third: int | None = None
+
+
+class Place(NamedTuple):
+    """A block of ours: the path of its submodule and its place in a stack."""
+
+    path: Path
+    index: int | None = None
+
+
+class Step(NamedTuple):
+    """A residual block in the order of computation, with what follows it at once.
+
+    Attributes:
+      block: the residual block.
+      attention: None if none follows.
+      resample: whether the block changes the resolution.
+      level: of its output.
+    """
+
+    block: Place
+    attention: Place | None
+    resample: bool
+    level: int
+
+
+def jcm_layout(model: NCSNpp, image_shape: tuple[int, int, int] = (32, 32, 3)) -> list[Slice]:
+    """Names in the Flax tree of OpenAI's CIFAR-10 networks, joined by slashes.
+
+    Source: the released checkpoints' own names.
+    """
+    down, up = _down_steps(model, image_shape[0]), _up_steps(model, image_shape[0])
+    names = {
+        Place(("fourier",)): "GaussianFourierProjection_0",
+        Place(("embed_0",)): "Dense_0",
+        Place(("embed_1",)): "Dense_1",
+        Place(("conv_in",)): "Conv_0",
+        Place(("norm_out",)): "GroupNorm_0",
+        Place(("conv_out",)): "Conv_1",
+    }
+    ordered = [*down, *_middle_steps(model), *up]
+    for number, step in enumerate(ordered):
+        names[step.block] = f"ResnetBlockBigGANpp_{number}"
+    attentions = [step.attention for step in ordered if step.attention is not None]
+    for number, place in enumerate(attentions):
+        names[place] = f"AttnBlockpp_{number}"
+    for level in range(1, len(model.channel_mult)):
+        names[Place((f"pyramid_{level}",))] = f"Downsample_{level - 1}/Conv2d_0"
+    layers = {
+        "norm_0": "GroupNorm_0", "conv_0": "Conv_0", "embedding": "Dense_0",
+        "norm_1": "GroupNorm_1", "conv_1": "Conv_1", "skip": "Conv_2",
+        "norm": "GroupNorm_0", "query": "NIN_0", "key": "NIN_1", "value": "NIN_2", "out": "NIN_3",
+    }  # fmt: skip
+    found = []
+    for path, index, shape in _parts(model, image_shape):
+        prefix, layer, leaf = _split(names, path, index)
+        if layer in ("query", "key", "value", "out"):
+            leaf = {"kernel": "W", "bias": "b"}[leaf]
+        elif path[0].startswith("pyramid") and leaf == "kernel":
+            leaf = "weight"
+        theirs = "/".join(part for part in (prefix, layers.get(layer, layer), leaf) if part)
+        found.append(Slice(path, index, theirs, tuple(range(len(shape))), shape))
+    return found
+
+
+def adm_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> list[Slice]:
+    """Names in the PyTorch state dict of OpenAI's ImageNet networks.
+
+    Queries, keys and values are the thirds of one array, as in the networks trained with flash
+    attention.
+
+    Source: the released checkpoints' own names.
+    """
+    names = {
+        Place(("embed_0",)): "time_embed.0",
+        Place(("embed_1",)): "time_embed.2",
+        Place(("labels",)): "label_emb",
+        Place(("conv_in",)): "input_blocks.0.0",
+        Place(("norm_out",)): "out.0",
+        Place(("conv_out",)): "out.2",
+        Place(("middle_0",)): "middle_block.0",
+        Place(("middle_attention",)): "middle_block.1",
+        Place(("middle_1",)): "middle_block.2",
+    }
+    for number, step in enumerate(_down_steps(model, image_shape[0]), start=1):
+        names[step.block] = f"input_blocks.{number}.0"
+        if step.attention is not None:
+            names[step.attention] = f"input_blocks.{number}.1"
+    number, inside = -1, 0
+    for step in _up_steps(model, image_shape[0]):
+        # The block that doubles the resolution ends the group of the block before it.
+        number, inside = (number, inside) if step.resample else (number + 1, 0)
+        for place in (step.block, step.attention):
+            if place is not None:
+                names[place] = f"output_blocks.{number}.{inside}"
+                inside += 1
+    layers = {
+        "norm_0": "in_layers.0", "conv_0": "in_layers.2", "embedding": "emb_layers.1",
+        "norm_1": "out_layers.0", "conv_1": "out_layers.3", "skip": "skip_connection",
+        "norm": "norm", "query": "qkv", "key": "qkv", "value": "qkv", "out": "proj_out",
+    }  # fmt: skip
+    found = []
+    for path, index, shape in _parts(model, image_shape):
+        prefix, layer, leaf = _split(names, path, index)
+        theirs = ".".join(part for part in (prefix, layers.get(layer, layer)) if part)
+        theirs += ".bias" if leaf == "bias" else ".weight"
+        third = {"query": 0, "key": 1, "value": 2}.get(layer)
+        found.append(Slice(path, index, theirs, _torch_axes(leaf, shape), shape, third))
+    return found
+
+
+def _torch_axes(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of PyTorch's [out, in, height, width] in the order [height, width, in, out]."""
+    if leaf != "kernel":
+        return tuple(range(len(shape)))
+    return (2, 3, 1, 0) if len(shape) == 4 else (1, 0)
+
+
+def _parts(
+    model: UNet, image_shape: tuple[int, int, int]
+) -> Iterator[tuple[Path, int | None, tuple[int, ...]]]:
+    """Path, place in the stack and shape of each part of our tree."""
+    x, one = jnp.zeros((1, *image_shape)), jnp.zeros(1)
+    tree = jax.eval_shape(model.init, jax.random.key(0), x, one, one.astype(int))["params"]
+    down, up = _plan(model)
+    lengths = {run.name: run.length for run in down + up}
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        path = tuple(key.key for key in keys)
+        length = lengths.get(path[0], 1)
+        if length == 1:
+            yield path, None, leaf.shape
+        else:
+            for index in range(length):
+                yield path, index, leaf.shape[1:]
+
+
+def _split(names: dict[Place, str], path: Path, index: int | None) -> tuple[str, str, str]:
+    """Their name of the block, our layer in it ("" for none), our leaf."""
+    for depth in (1, 2):
+        prefix = names.get(Place(path[:depth], index))
+        if prefix is not None:
+            return prefix, ".".join(path[depth:-1]), path[-1]
+    raise KeyError(f"no name for {path} at {index}")
+
+
+def _plan(model: UNet) -> tuple[list[Run], list[Run]]:
+    return plan_runs(model.channels, tuple(model.channel_mult), model.num_res_blocks)
+
+
+def _cells(run: Run, attend: bool) -> Iterator[Step]:
+    for place in range(run.length):
+        index = place if run.length > 1 else None
+        attention = Place((run.name, "attention"), index) if attend else None
+        yield Step(Place((run.name, "block"), index), attention, False, run.level)
+
+
+def _down_steps(model: UNet, image_height: int) -> Iterator[Step]:
+    level = 0
+    for run in _plan(model)[0]:
+        if run.level > level:
+            level = run.level
+            yield Step(Place((f"down_{level}_resample",)), None, True, level)
+        yield from _cells(run, image_height >> level in model.attention_resolutions)
+
+
+def _middle_steps(model: UNet) -> Iterator[Step]:
+    level = len(model.channel_mult) - 1
+    yield Step(Place(("middle_0",)), Place(("middle_attention",)), False, level)
+    yield Step(Place(("middle_1",)), None, False, level)
+
+
+def _up_steps(model: UNet, image_height: int) -> Iterator[Step]:
+    runs = _plan(model)[1]
+    for place, run in enumerate(runs):
+        attend = image_height >> run.level in model.attention_resolutions
+        cells = list(_cells(run, attend and not model.attend_after_last_up))
+        ends = place + 1 == len(runs) or runs[place + 1].level < run.level
+        if ends and attend and model.attend_after_last_up:
+            cells[-1] = cells[-1]._replace(attention=Place((f"up_{run.level}_attention",)))
+        yield from cells
+        if ends and run.level:
+            yield Step(Place((f"up_{run.level - 1}_resample",)), None, True, run.level - 1)

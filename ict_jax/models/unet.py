@@ -1,0 +1,283 @@
+"""The U-Net that NCSN++, DDPM++ and ADM have in common."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ict_jax.models import layers
+from ict_jax.models.blocks import Conventions, Maker, Resample, ResBlock, SelfAttention, num_groups
+
+
+class Run(NamedTuple):
+    """Equal blocks in a row; their parameters are stacked along a first axis.
+
+    Attributes:
+      name: of the submodule.
+      level: 0 for the full resolution, 1 for half of it, ...
+      length: number of blocks.
+      channels_in: that each block gets from the one before.
+      channels_skip: that each gets from the way down; 0 on the way down.
+      channels: that each returns.
+    """
+
+    name: str
+    level: int
+    length: int
+    channels_in: int
+    channels_skip: int
+    channels: int
+
+
+def plan_runs(
+    channels: int, channel_mult: tuple[int, ...], num_res_blocks: int
+) -> tuple[list[Run], list[Run]]:
+    """The runs on the way down and those on the way up, in the order of computation."""
+    widths = [channels * mult for mult in channel_mult]
+    down, skips, width = [], [channels], channels
+    for level, wide in enumerate(widths):
+        blocks = []
+        for _ in range(num_res_blocks):
+            blocks.append((width, 0))
+            skips.append(wide)
+            width = wide
+        down += _group("down", level, wide, blocks)
+        if level < len(widths) - 1:
+            skips.append(wide)
+    up = []
+    for level, wide in reversed(list(enumerate(widths))):
+        blocks = []
+        for _ in range(num_res_blocks + 1):
+            blocks.append((width, skips.pop()))
+            width = wide
+        up += _group("up", level, wide, blocks)
+    return down, up
+
+
+def _group(way: str, level: int, channels: int, blocks: list[tuple[int, int]]) -> Iterator[Run]:
+    for index, (inputs, group) in enumerate(itertools.groupby(blocks)):
+        yield Run(f"{way}_{level}_{index}", level, len(list(group)), *inputs, channels)
+
+
+class Cell(nn.Module):
+    """One turn of a run: join the skip, a residual block, attention if asked for."""
+
+    maker: Maker
+    features: int
+    attend: bool
+    dropout: float
+    train: bool
+
+    @nn.compact
+    def __call__(self, h: Array, skip: Array | None, embedding: Array) -> tuple[Array, Array]:
+        if skip is not None:
+            h = jnp.concatenate([h, skip], axis=-1)
+        h = ResBlock(
+            self.maker, self.features, dropout=self.dropout, train=self.train, name="block"
+        )(h, embedding)
+        if self.attend:
+            h = SelfAttention(self.maker, name="attention")(h)
+        return h, h
+
+
+class UNet(nn.Module):
+    """The common part; subclasses give conventions, noise features and defaults.
+
+    Equal blocks in a row are one `nn.scan` over stacked parameters. The parameters are the same
+    with and without `scan_blocks`, which says whether the compiled program keeps the loop.
+
+    Attributes:
+      channels: at the full resolution, before `channel_mult`.
+      channel_mult: factors of the width at each resolution, each half the one before.
+      num_res_blocks: residual blocks at each resolution on the way down, one more on the way up.
+      attention_resolutions: image heights at which blocks are followed by attention.
+      dropout: rate in the residual blocks.
+      dropout_max_resolution: dropout only where the image is at most so high; None: everywhere.
+      num_classes: of a class-conditional network; 0 for an unconditional one.
+      dtype: of the computation, "float32" or "bfloat16". Parameters, norms, the softmax and the
+        last convolution are float32 in any case.
+      remat: recompute the inside of each block in the backward pass, to save memory.
+      scan_blocks: compile a run of equal blocks once instead of once for each.
+    """
+
+    channels: int
+    channel_mult: tuple[int, ...]
+    num_res_blocks: int
+    attention_resolutions: tuple[int, ...]
+    dropout: float = 0.0
+    dropout_max_resolution: int | None = None
+    num_classes: int = 0
+    dtype: str = "float32"
+    remat: bool = False
+    scan_blocks: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the fields.
+
+        Raises:
+          ValueError: one is out of its range.
+        """
+        for name in ("channels", "num_res_blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if not self.channel_mult or min(self.channel_mult) < 1:
+            raise ValueError(f"channel_mult={self.channel_mult} must be whole numbers from 1.")
+        if self.num_classes < 0:
+            raise ValueError(f"num_classes={self.num_classes} must be at least 0.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be in [0, 1); iCT has 0.3 and 0.2.")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype={self.dtype!r} must be 'float32' or 'bfloat16'.")
+        self._check_divisible()
+        super().__post_init__()
+
+    def _check_divisible(self) -> None:
+        rules = self.conventions()
+        down, up = plan_runs(self.channels, tuple(self.channel_mult), self.num_res_blocks)
+        for run in down + up:
+            for width in (run.channels_in + run.channels_skip, run.channels):
+                groups = num_groups(width, rules.min_group_channels)
+                if width % groups:
+                    raise ValueError(
+                        f"channels={self.channels} leads to a layer of {width} channels, which "
+                        f"{groups} groups do not divide; use a multiple of 32."
+                    )
+        head = rules.head_channels
+        if head is not None and any(run.channels % head for run in down):
+            raise ValueError(
+                f"head_channels={head} must divide the widths "
+                f"{sorted({run.channels for run in down})}; choose a divisor."
+            )
+
+    def check_image_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises `ValueError` unless images (h, w, c) can be halved as often as needed."""
+        factor = 2 ** (len(self.channel_mult) - 1)
+        if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
+            raise ValueError(
+                f"images of shape {shape} cannot be halved {len(self.channel_mult) - 1} times, as "
+                f"channel_mult={tuple(self.channel_mult)} asks; use heights and widths divisible "
+                f"by {factor}, or fewer factors."
+            )
+        heights = [shape[0] // 2**level for level in range(len(self.channel_mult))]
+        if not set(self.attention_resolutions) <= set(heights):
+            raise ValueError(
+                f"attention_resolutions={tuple(self.attention_resolutions)} must be among the "
+                f"heights {heights} of images of shape {shape}."
+            )
+
+    residual_input: ClassVar[bool] = False
+    """Whether the input joins at each resolution."""
+    attend_after_last_up: ClassVar[bool] = False
+    """Whether on the way up only the last block of a resolution is followed by attention."""
+
+    def conventions(self) -> Conventions:
+        """How blocks are made."""
+        raise NotImplementedError
+
+    def noise_features(self, c_noise: Float[Array, " b"]) -> Float[Array, "b e"]:
+        """Features of the noise level, before the two dense layers."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        c_noise: Float[Array, " b"],
+        labels: Int[Array, " b"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "b h w c"]:
+        maker = Maker(self.conventions(), jnp.dtype(self.dtype))
+        down, up = plan_runs(self.channels, tuple(self.channel_mult), self.num_res_blocks)
+        embedding = self._embed(maker, c_noise, labels)
+        full_height, pyramid = x.shape[1], x.astype(maker.dtype)
+
+        def resblock(name: str, level: int, h: Array, resample: Resample = None) -> Array:
+            rate = self._dropout_at(full_height >> level)
+            block = nn.remat(ResBlock) if self.remat else ResBlock
+            return block(maker, h.shape[-1], resample, rate, train, name=name)(h, embedding)
+
+        def blocks(run: Run, h: Array, skips: list[Array]) -> tuple[Array, list[Array]]:
+            height = full_height >> run.level
+            attend = height in self.attention_resolutions and not (
+                self.attend_after_last_up and skips
+            )
+            cell = (maker, run.channels, attend, self._dropout_at(height), train)
+            return self._run(run, cell, h, skips, embedding)
+
+        h = maker.conv(x.shape[-1], self.channels, "conv_in")(pyramid)
+        kept = [h]
+        for level, runs in itertools.groupby(down, key=lambda run: run.level):
+            if level:
+                h = resblock(f"down_{level}_resample", level, h, "down")
+                if self.residual_input:
+                    pyramid = h = self._join_input(maker, pyramid, h, f"pyramid_{level}")
+                kept.append(h)
+            for run in runs:
+                h, outputs = blocks(run, h, [])
+                kept += outputs
+        lowest = len(self.channel_mult) - 1
+        h = resblock("middle_0", lowest, h)
+        h = SelfAttention(maker, name="middle_attention")(h)
+        h = resblock("middle_1", lowest, h)
+        for level, runs in itertools.groupby(up, key=lambda run: run.level):
+            if level < lowest:
+                h = resblock(f"up_{level}_resample", level, h, "up")
+            for run in runs:
+                h, _ = blocks(run, h, [kept.pop() for _ in range(run.length)])
+            if self.attend_after_last_up and full_height >> level in self.attention_resolutions:
+                h = SelfAttention(maker, name=f"up_{level}_attention")(h)
+        h = nn.swish(maker.norm(h.shape[-1], "norm_out")(h))
+        maker = maker._replace(dtype=jnp.dtype("float32"))
+        return maker.conv(h.shape[-1], x.shape[-1], "conv_out", last=True)(h)
+
+    def _embed(self, maker: Maker, c_noise: Array, labels: Array | None) -> Array:
+        """The embedding of noise level and class, float32, as the blocks take it.
+
+        In bfloat16 neighbouring levels of a fine grid would be the same.
+        """
+        features, size = self.noise_features(c_noise), 4 * self.channels
+        maker = maker._replace(dtype=jnp.dtype("float32"))
+        embedding = nn.swish(maker.dense(features.shape[-1], size, "embed_0")(features))
+        embedding = maker.dense(size, size, "embed_1")(embedding)
+        if self.num_classes:
+            init = nn.initializers.normal(1.0)
+            embedding += nn.Embed(self.num_classes, size, embedding_init=init, name="labels")(
+                labels
+            )
+        return nn.swish(embedding)
+
+    def _dropout_at(self, height: int) -> float:
+        limit = self.dropout_max_resolution
+        return self.dropout if limit is None or height <= limit else 0.0
+
+    def _run(
+        self, run: Run, cell: tuple, h: Array, skips: list[Array], embedding: Array
+    ) -> tuple[Array, list[Array]]:
+        """The blocks of a run; returns the last output and all outputs."""
+        kind = nn.remat(Cell, prevent_cse=run.length == 1) if self.remat else Cell
+        if run.length == 1:
+            h, output = kind(*cell, name=run.name)(h, skips[0] if skips else None, embedding)
+            return h, [output]
+        axes: Any = (0, nn.broadcast)  # of the skips and of the embedding
+        scanned: Any = nn.scan(
+            kind,
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=axes,
+            length=run.length,
+            unroll=1 if self.scan_blocks else run.length,
+        )
+        stacked = jnp.stack(skips) if skips else None
+        h, outputs = scanned(*cell, name=run.name)(h, stacked, embedding)
+        return h, list(outputs)
+
+    def _join_input(self, maker: Maker, pyramid: Array, h: Array, name: str) -> Array:
+        """The input, halved and convolved, is added to the features of its resolution."""
+        rules, channels = maker.conventions, pyramid.shape[-1]
+        pyramid = layers.blur(pyramid, rules.resample_kernel, (2, 2))
+        conv = maker.conv(channels, h.shape[-1], name, stride=2, padding="VALID")
+        return (conv(pyramid) + h) * rules.skip_scale
