@@ -27,6 +27,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "pillow>=11",
+        "safetensors>=0.5",
         "scikit-learn>=1.5",
         "tensorboard>=2.20",  # event files; TensorFlow is not needed
         "tensorflow-datasets>=4.9.10",
@@ -34,6 +35,8 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
+        "figures": ["matplotlib"],  # for benchmarks
+        "parity": ["diffusers>=0.35", "torch>=2.8"],  # networks of others to compare with
         "test": [
             "beartype",
             "dm-haiku",
@@ -50,6 +53,8 @@ setup(
         "console_scripts": [
             "ict-train = ict_jax.cli.train:main",
             "ict-sample = ict_jax.cli.sample:main",
+            "ict-import = ict_jax.cli.import_weights:main",
+            "ict-export = ict_jax.cli.export_weights:main",
             "ict-evaluate = ict_jax.cli.evaluate:main",
         ]
     },

@@ -9,7 +9,8 @@ from configs import base
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its `smoke` form."""
+    """The config, or its forms `smoke` and `narrow`."""
+    base.check_form(form, "smoke", "narrow")
     config = base.get_config()
     config.data.name = "tfds:cifar10"  # 50,000 images, without labels: iCT [restated]
     config.image_shape = (32, 32, 3)
@@ -29,6 +30,6 @@ def get_config(form: str = "full") -> ConfigDict:
     config.model.scan_blocks = False  # [ours]
     if form == "smoke":
         base.make_smoke(config, channels=8, **base.SHALLOW)
-    else:
-        base.check_form(form)
+    elif form == "narrow":
+        base.make_narrow(config, channels=16, num_res_blocks=2)
     return config

@@ -5,11 +5,12 @@ What differs from iCT; the marks in brackets are explained in `configs/base.py`.
 
 from ml_collections import ConfigDict
 
-from configs import cifar10_ict
+from configs import base, cifar10_ict
 
 
 def get_config(form: str = "full") -> ConfigDict:
     """The config, or its `smoke` form."""
+    base.check_form(form, "smoke")
     config = cifar10_ict.get_config(form)
     config.sampling.second_sigma = 0.661  # iCT, Appendix [restated], on the grid of 1281 [derived]
     if form == "full":

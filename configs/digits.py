@@ -11,6 +11,7 @@ from configs import base
 
 def get_config(form: str = "full") -> ConfigDict:
     """The config, or its `smoke` form."""
+    base.check_form(form, "smoke")
     config = base.get_config()
     config.data.name = "digits"
     config.total_steps = 12_000
@@ -32,6 +33,4 @@ def get_config(form: str = "full") -> ConfigDict:
     config.evaluation.at_end = True
     if form == "smoke":
         base.make_smoke(config, width=64, hidden=64, num_blocks=1)
-    else:
-        base.check_form(form)
     return config

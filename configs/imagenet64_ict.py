@@ -9,7 +9,8 @@ from configs import base
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its `smoke` form."""
+    """The config, or its forms `smoke` and `narrow`."""
+    base.check_form(form, "smoke", "narrow")
     config = base.get_config()
     # Box-halved, bicubic, cropped as ADM does it [code], not the downsampled ImageNet 64x64.
     config.data.name = "tfds:imagenet64"
@@ -35,7 +36,10 @@ def get_config(form: str = "full") -> ConfigDict:
     config.model.remat = False  # [ours]
     config.model.scan_blocks = False  # [ours]
     if form == "smoke":
-        base.make_smoke(config, channels=32, head_channels=32, num_classes=10, **base.SHALLOW)
-    else:
-        base.check_form(form)
+        base.make_smoke(config, channels=64, num_classes=10, **base.SHALLOW)
+    elif form == "narrow":
+        base.make_narrow(config, channels=64, num_res_blocks=1, num_classes=10)
+        # The same levels of the network, of images half the size.
+        config.model.update({"attention_resolutions": (16, 8, 4), "dropout_max_resolution": 8})
+        config.batch_size = 16
     return config

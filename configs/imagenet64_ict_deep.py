@@ -5,11 +5,12 @@ What differs from iCT; the marks in brackets are explained in `configs/base.py`.
 
 from ml_collections import ConfigDict
 
-from configs import imagenet64_ict
+from configs import base, imagenet64_ict
 
 
 def get_config(form: str = "full") -> ConfigDict:
     """The config, or its `smoke` form."""
+    base.check_form(form, "smoke")
     config = imagenet64_ict.get_config(form)
     config.sampling.second_sigma = 0.973  # iCT, Appendix [recalled], on the grid of 1281 [derived]
     if form == "full":

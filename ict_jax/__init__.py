@@ -19,7 +19,10 @@ from ict_jax.core.objectives import ict_loss as ict_loss
 from ict_jax.core.objectives import ict_objective as ict_objective
 from ict_jax.core.precondition import Scalings as Scalings
 from ict_jax.core.precondition import as_consistency_fn as as_consistency_fn
+from ict_jax.core.precondition import as_denoiser as as_denoiser
 from ict_jax.core.precondition import boundary_scalings as boundary_scalings
+from ict_jax.core.precondition import edm_scalings as edm_scalings
+from ict_jax.core.sampling import heun_sample as heun_sample
 from ict_jax.core.sampling import sample as sample
 from ict_jax.core.sampling import seed_keys as seed_keys
 from ict_jax.core.schedules import Stage as Stage

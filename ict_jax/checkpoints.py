@@ -74,10 +74,14 @@ def load_consistency_fn(
       `f(x, sigma, labels=None)`, ready for `sample` and `jax.jit`, and the resolved config.
 
     Raises:
-      ArgumentError: there is no whole checkpoint; or, when f is called, labels are missing or
-        given in vain.
+      ArgumentError: there is no whole checkpoint, or it is of a diffusion model; or, when f is
+        called, labels are missing or given in vain.
     """
     loaded = load_ema(path, step=step)
+    require(
+        not build.is_diffusion(loaded.config),
+        f"the checkpoint {path} holds a diffusion model; sample from it with ict_jax.cli.sample.",
+    )
     bind, classes = build.build_bind(loaded.config), build.num_classes(loaded.config)
 
     def f(x: Data, sigma: Sigmas, labels: Any = None) -> Data:

@@ -14,7 +14,7 @@ from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.checkpoints import load_ema, locate
 from ict_jax.core.errors import require
-from ict_jax.data import Batches
+from ict_jax.data import Batches, Dataset
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory
 from ict_jax.metrics import RunLog, say
@@ -64,17 +64,8 @@ def check(config: Config) -> Checked:
     Raises:
       ArgumentError: the first mistake found.
     """
-    require(
-        jax.process_count() == 1,
-        f"{jax.process_count()} processes were started and this version trains in one; start "
-        "one, which uses all devices of its host.",
-    )
-    build.check_config(config)
-    mesh = build.splat("mesh", config.mesh, parallel.make_mesh)
-    build.check_batch(config, mesh)
-    dataset = build.build_dataset(config)
-    build.check_classes(config, dataset)
-    config = build.resolve(config, dataset)
+    config, mesh, dataset = check_parts(config)
+    assert dataset is not None
     evaluator = build.splat(
         "evaluation",
         build.sampling_arguments(config),
@@ -83,6 +74,30 @@ def check(config: Config) -> Checked:
         Sampler(build.build_draw(config), mesh, **build.sampler_arguments(config)),
     )
     return Checked(config, build.build_batches(config, dataset), mesh, evaluator)
+
+
+def check_parts(config: Config, *, with_data: bool = True) -> tuple[Config, Mesh, Dataset | None]:
+    """Checks a config and resolves it.
+
+    Args:
+      config: as made by a file in `configs/`.
+      with_data: whether to load the data; without it the config must state what comes from it.
+
+    Raises:
+      ArgumentError: the first mistake found.
+    """
+    require(
+        jax.process_count() == 1,
+        f"{jax.process_count()} processes were started and this version trains in one; start "
+        "one, which uses all devices of its host.",
+    )
+    build.check_config(config)
+    mesh = build.splat("mesh", config.mesh, parallel.make_mesh)
+    build.check_batch(config, mesh)
+    dataset = build.build_dataset(config) if with_data else None
+    if dataset is not None:
+        build.check_classes(config, dataset)
+    return build.resolve(config, dataset), mesh, dataset
 
 
 def open_run(checked: Checked, workdir: Path) -> Run:

@@ -9,7 +9,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.training.state import TrainState
+from ict_jax.files import writable_directory
+from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
 
 SCORE = "score"
@@ -153,3 +154,32 @@ def _without_ema(state: TrainState, window: Metrics) -> dict[str, Any]:
         "key": state.key,
         "window": window,
     }
+
+
+def write_ema(workdir: Path, params: Params, config: Config, step: int) -> Path:
+    """Writes averaged parameters and their config as a checkpoint that can be sampled from.
+
+    Args:
+      workdir: holds no checkpoints yet.
+      params: averaged parameters.
+      config: the resolved config.
+      step: names the checkpoint.
+
+    Raises:
+      ArgumentError: the directory cannot be written to, or holds checkpoints.
+    """
+    directory = workdir.absolute() / DIRECTORY
+    writable_directory(directory, "--out")
+    held = [path.name for path in directory.iterdir()]
+    require(
+        not held,
+        f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
+    )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(
+            directory / str(step),
+            args=ocp.args.Composite(
+                ema=ocp.args.StandardSave(params), config=ocp.args.JsonSave(config.to_dict())
+            ),
+        )
+    return directory / str(step)

@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
+from ml_collections import config_flags
 
 from ict_jax.core.errors import ArgumentError, require
 
@@ -51,6 +53,23 @@ def run(
     except KeyboardInterrupt:
         print("interrupted at once: what was not yet saved is lost", file=sys.stderr)
         return EXIT_KILLED
+
+
+def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
+    """Defines --config, with the directory of the config file made importable first.
+
+    Raises:
+      ArgumentError: the file does not exist.
+    """
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name != "config" or not argument.startswith("-"):
+            continue
+        path = Path((value if equals else following).split(":")[0])
+        require(path.is_file(), f"--config={path} is not a file; give one of configs/*.py.")
+        # Config files import each other as configs.NAME.
+        sys.path.insert(0, str(path.resolve().parent.parent))
+    config_flags.DEFINE_config_file("config", None, text, flag_values=values, sys_argv=argv)
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from ict_jax.cli import common
+from ict_jax.core.errors import require
 
 GRID_LIMIT = 1024
 
@@ -37,6 +38,13 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "model's sigma_max alone).",
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        "steps",
+        None,
+        "Instead of --sigmas: that many levels of the Karras grid. Diffusion models need it: 40 "
+        "is the default for them, with two calls of the network each.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "labels",
         None,
@@ -56,6 +64,11 @@ def run(values: flags.FlagValues) -> None:
     seeds = common.parse_seeds(common.value(values, "seeds"))
     sigmas = common.value(values, "sigmas")
     sigmas = None if sigmas is None else common.parse_sigmas(sigmas)
+    steps = common.value(values, "steps")
+    require(
+        sigmas is None or steps is None,
+        "--sigmas and --steps both say at which levels to sample; give one of them.",
+    )
     labels = common.value(values, "labels")
     labels = None if labels is None else common.parse_labels(labels, len(seeds))
 
@@ -77,7 +90,7 @@ def run(values: flags.FlagValues) -> None:
         what="--checkpoint",
     )
     arguments = build.sampler_arguments(config)
-    sigmas = sigmas or (arguments["sigma_max"],)
+    sigmas = sigmas or build.grid(config, steps)
     sampler = Sampler(
         build.build_draw(config),
         mesh,

@@ -1,6 +1,7 @@
 """Trains a consistency model.
 
   python -m ict_jax.cli.train --config=configs/digits.py --workdir=runs/digits
+  python -m ict_jax.cli.train --config=configs/cifar10_ict.py --dry_run
 
 To resume, run the same command again. Any value of the config can be overridden:
 --config.total_steps=20000. The work directory gets config.json, checkpoints/, samples/,
@@ -12,24 +13,19 @@ again; 130 Ctrl-C where nothing could be saved, or a second time.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from ict_jax.cli import common
-from ict_jax.core.errors import ArgumentError
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """--config, --workdir and --init_from."""
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
+    common.define_config(
+        values,
+        argv,
         "Config file, for instance configs/digits.py, or configs/digits.py:smoke for its form of "
         "seconds. Override values as in --config.optimizer.learning_rate=2e-4.",
-        flag_values=values,
-        sys_argv=argv,
     )
     flags.DEFINE_string(
         "workdir", None, "Directory of this run; made if needed.", flag_values=values
@@ -40,26 +36,24 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "Checkpoint of another run whose averaged parameters a new run starts from.",
         flag_values=values,
     )
-
-
-def define_flags_or_refuse(values: flags.FlagValues, argv: list[str]) -> None:
-    """`define_flags`, with the config file's own directory made importable first."""
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if name != "config" or not argument.startswith("-"):
-            continue
-        path = Path((value if equals else following).split(":")[0])
-        if not path.is_file():
-            raise ArgumentError(f"--config={path} is not a file; give one of configs/*.py.")
-        # Config files import each other as configs.NAME.
-        sys.path.insert(0, str(path.resolve().parent.parent))
-    define_flags(values, argv)
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Check the config and print it resolved, with parameters, stages and operations; train "
+        "nothing. Needs no data where the config states image_shape and sigma_data.",
+        flag_values=values,
+    )
 
 
 def run(values: flags.FlagValues) -> int:
     """Trains as the flags say."""
     example = "--config=configs/digits.py --workdir=runs/digits"
     config = common.required(values, "config", example)
+    if common.value(values, "dry_run"):
+        from ict_jax.dry_run import dry_run
+
+        dry_run(config)
+        return 0
     workdir = common.required(values, "workdir", example)
     if common.value(values, "init_from") is not None:
         config.init_from = common.value(values, "init_from")
@@ -79,7 +73,7 @@ def run(values: flags.FlagValues) -> int:
 
 def main() -> None:
     """Entry point of the command."""
-    sys.exit(common.run(run, define_flags_or_refuse, __doc__ or ""))
+    sys.exit(common.run(run, define_flags, __doc__ or ""))
 
 
 if __name__ == "__main__":

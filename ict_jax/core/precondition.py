@@ -1,5 +1,6 @@
 """From a raw network F to a consistency function f with an exact boundary f(x, sigma_min) = x."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -47,6 +48,27 @@ def boundary_scalings(
     )
 
 
+def edm_scalings(sigma: Float[Array, "*s"], *, sigma_data: float = 0.5) -> Scalings:
+    """The scalings of a diffusion model; those of `boundary_scalings` with sigma_min -> 0.
+
+    c_skip = sd^2 / (sigma^2 + sd^2),  c_out = sd sigma / sqrt(sigma^2 + sd^2)
+    c_in = 1 / sqrt(sigma^2 + sd^2),  c_noise = log(sigma) / 4
+
+    Raises:
+      ArgumentError: sigma_data is not positive.
+
+    Source: EDM (Karras et al., 2022), Table 1.
+    """
+    require(sigma_data > 0, f"sigma_data={sigma_data} must be positive; use the data's RMS.")
+    variance = sigma**2 + sigma_data**2
+    return Scalings(
+        c_skip=sigma_data**2 / variance,
+        c_out=sigma_data * sigma / jnp.sqrt(variance),
+        c_in=1 / jnp.sqrt(variance),
+        c_noise=0.25 * jnp.log(sigma),
+    )
+
+
 def as_consistency_fn(
     network: Network, *, sigma_data: float = 0.5, sigma_min: float = 0.002
 ) -> ConsistencyFn:
@@ -61,9 +83,34 @@ def as_consistency_fn(
     Source: CM, Eq. 5 and Appendix C.
     """
 
+    def scalings(sigma: Sigmas) -> Scalings:
+        return boundary_scalings(sigma, sigma_data=sigma_data, sigma_min=sigma_min)
+
+    return _wrap(network, scalings)
+
+
+def as_denoiser(network: Network, *, sigma_data: float = 0.5) -> ConsistencyFn:
+    """Wraps a raw network F(x, c_noise) into the denoiser D(x, sigma) of a diffusion model.
+
+    D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), with `edm_scalings`. Sample from it with
+    `heun_sample`.
+
+    Raises (when D is called):
+      ArgumentError: x or sigma has a wrong rank or dtype, or F returns another shape than x.
+
+    Source: EDM (Karras et al., 2022), Eq. 7.
+    """
+
+    def scalings(sigma: Sigmas) -> Scalings:
+        return edm_scalings(sigma, sigma_data=sigma_data)
+
+    return _wrap(network, scalings)
+
+
+def _wrap(network: Network, scalings_at: Callable[[Sigmas], Scalings]) -> ConsistencyFn:
     def f(x: Data, sigma: Sigmas) -> Data:
         check_data(x, sigma)
-        scalings = boundary_scalings(sigma, sigma_data=sigma_data, sigma_min=sigma_min)
+        scalings = scalings_at(sigma)
         c_skip, c_out, c_in = (
             scaling.reshape(-1, *(1,) * (x.ndim - 1)) for scaling in scalings[:3]
         )

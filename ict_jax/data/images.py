@@ -30,6 +30,19 @@ class Dataset(NamedTuple):
         return self.train.images.shape[1:]
 
 
+VALIDATION_PERCENT = 10
+"""Share of a published test split on which choices are made; the rest is scored."""
+
+
+def split_test(data: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """The validation and test parts of a published test split, in its order."""
+    cut = len(data.images) * VALIDATION_PERCENT // 100
+    return (
+        ImageSet(data.images[:cut], data.labels[:cut]),
+        ImageSet(data.images[cut:], data.labels[cut:]),
+    )
+
+
 def split_images(images: np.ndarray, labels: np.ndarray, sizes: dict[str, int]) -> dict:
     """Cuts a set into splits of the given sizes after a fixed shuffle (NumPy seed 0)."""
     total = sum(sizes.values())

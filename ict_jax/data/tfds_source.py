@@ -5,10 +5,7 @@ from typing import Any
 import numpy as np
 
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.data.images import Dataset, ImageSet
-
-VALIDATION_PERCENT = 10
-"""Share of the test split on which choices are made; the rest is scored."""
+from ict_jax.data.images import Dataset, ImageSet, split_test
 
 
 def load_tfds(name: str, *, data_dir: str | None = None) -> Dataset:
@@ -39,14 +36,8 @@ def load_tfds(name: str, *, data_dir: str | None = None) -> Dataset:
             f"'train' and 'test', in {data_dir or 'the default directory of TFDS'} "
             f'({_first_line(error)}); prepare it there with file_format="array_record".'
         ) from error
-    cut = len(test.images) * VALIDATION_PERCENT // 100
-    return Dataset(
-        name=f"tfds:{name}",
-        train=train,
-        validation=ImageSet(test.images[:cut], test.labels[:cut]),
-        test=ImageSet(test.images[cut:], test.labels[cut:]),
-        num_classes=num_classes,
-    )
+    validation, test = split_test(test)
+    return Dataset(f"tfds:{name}", train, validation, test, num_classes)
 
 
 def _read(name: str, source: Any) -> ImageSet:

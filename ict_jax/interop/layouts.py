@@ -144,6 +144,48 @@ def adm_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> l
     return found
 
 
+def diffusers_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> list[Slice]:
+    """Names in the state dict of `diffusers.UNet2DModel`.
+
+    Source: the names of the library's own modules.
+    """
+    names = {
+        Place(("embed_0",)): "time_embedding.linear_1",
+        Place(("embed_1",)): "time_embedding.linear_2",
+        Place(("labels",)): "class_embedding",
+        Place(("conv_in",)): "conv_in",
+        Place(("norm_out",)): "conv_norm_out",
+        Place(("conv_out",)): "conv_out",
+        Place(("middle_0",)): "mid_block.resnets.0",
+        Place(("middle_attention",)): "mid_block.attentions.0",
+        Place(("middle_1",)): "mid_block.resnets.1",
+    }
+    lowest, height = len(model.channel_mult) - 1, image_shape[0]
+    for side, steps in (("down", _down_steps(model, height)), ("up", _up_steps(model, height))):
+        counts: dict[int, int] = {}
+        for step in steps:
+            number = step.level if side == "down" else lowest - step.level
+            if step.resample:  # belongs to the resolution that it leaves
+                names[step.block] = f"{side}_blocks.{number - 1}.{side}samplers.0"
+                continue
+            inside = counts[number] = counts.get(number, -1) + 1
+            names[step.block] = f"{side}_blocks.{number}.resnets.{inside}"
+            if step.attention is not None:
+                names[step.attention] = f"{side}_blocks.{number}.attentions.{inside}"
+    layers = {
+        "norm_0": "norm1", "conv_0": "conv1", "embedding": "time_emb_proj",
+        "norm_1": "norm2", "conv_1": "conv2", "skip": "conv_shortcut", "norm": "group_norm",
+        "query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0",
+    }  # fmt: skip
+    found = []
+    for path, index, shape in _parts(model, image_shape):
+        prefix, layer, leaf = _split(names, path, index)
+        theirs = ".".join(part for part in (prefix, layers.get(layer, layer)) if part)
+        theirs += ".bias" if leaf == "bias" else ".weight"
+        found.append(Slice(path, index, theirs, _torch_axes(leaf, shape), shape))
+    return found
+
+
 def _torch_axes(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Axes of PyTorch's [out, in, height, width] in the order [height, width, in, out]."""
     if leaf != "kernel":

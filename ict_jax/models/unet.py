@@ -145,6 +145,11 @@ class UNet(nn.Module):
                         f"channels={self.channels} leads to a layer of {width} channels, which "
                         f"{groups} groups do not divide; use a multiple of 32."
                     )
+            if not rules.scale_shift and groups == run.channels:  # groups: of the last width
+                raise ValueError(
+                    f"channels={self.channels} leads to groups of one channel, in which a group "
+                    "norm removes an added embedding; use at least twice as many channels."
+                )
         head = rules.head_channels
         if head is not None and any(run.channels % head for run in down):
             raise ValueError(

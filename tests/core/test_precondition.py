@@ -43,3 +43,21 @@ def test_network_input_has_unit_mean_square(sigma):
 def test_network_may_compute_in_bfloat16():
     f = ict_jax.as_consistency_fn(lambda x, c: x.astype(jnp.bfloat16))
     assert f(jnp.ones((2, 3)), jnp.ones(2)).dtype == jnp.float32
+
+
+def test_scalings_of_a_diffusion_model():
+    """EDM, Table 1, in float64."""
+    sigma, data = np.array([0.002, 0.5, 80.0]), 0.7
+    root = np.sqrt(sigma**2 + data**2)
+    expected = (data**2 / root**2, sigma * data / root, 1 / root, np.log(sigma) / 4)
+    got = ict_jax.edm_scalings(jnp.asarray(sigma, jnp.float32), sigma_data=data)
+    for values, name in zip(expected, got._fields, strict=True):
+        np.testing.assert_allclose(getattr(got, name), values, rtol=1e-5, err_msg=name)
+    denoiser = ict_jax.as_denoiser(lambda x, c: x + c[:, None], sigma_data=data)
+    x = np.array([[1.0], [2.0], [-3.0]])
+    c_skip, c_out, c_in, c_noise = (value[:, None] for value in expected)
+    np.testing.assert_allclose(
+        denoiser(jnp.asarray(x, jnp.float32), jnp.asarray(sigma, jnp.float32)),
+        c_skip * x + c_out * (c_in * x + c_noise),
+        rtol=1e-5,
+    )

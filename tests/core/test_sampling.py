@@ -82,3 +82,46 @@ def test_levels_may_be_traced():
 def test_large_seeds_are_distinct():
     images = draw([0, 2**31, 2**32 - 1])
     assert len({image.tobytes() for image in images}) == 3
+
+
+def gaussian_denoiser(spread):
+    """The optimal denoiser of data distributed as N(0, spread^2)."""
+
+    def denoise(x, sigma):
+        variance = spread**2 + sigma[:, None, None, None] ** 2
+        return x * spread**2 / variance
+
+    return denoise
+
+
+def test_heun_solves_the_ode_to_second_order():
+    """The ODE of Gaussian data keeps x / sqrt(spread^2 + sigma^2)."""
+    keys, spread = ict_jax.seed_keys(range(8)), 0.3
+    start = draw(range(8), f=lambda x, sigma: x, clip=False)
+    exact = start * spread / np.sqrt(spread**2 + 80.0**2)
+    errors = []
+    for steps in (20, 40, 80):
+        sigmas = ict_jax.karras_sigmas(steps, sigma_min=0.002)[::-1].copy()
+        x = ict_jax.heun_sample(gaussian_denoiser(spread), keys, SHAPE, sigmas, clip=False)
+        errors.append(np.abs(np.asarray(x) - exact).max() / np.abs(exact).max())
+    assert errors[-1] < 2e-3
+    np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 4, rtol=0.25)
+
+
+def test_heun_calls_the_denoiser_at_the_levels_given():
+    seen = []
+
+    def denoise(x, sigma):
+        jax.debug.callback(lambda level: seen.append(float(level)), sigma[0], ordered=True)
+        return jnp.zeros_like(x)
+
+    x = ict_jax.heun_sample(denoise, ict_jax.seed_keys([3, 4]), SHAPE, (80.0, 2.0, 0.5))
+    jax.effects_barrier()
+    assert seen == [80.0, 2.0, 2.0, 0.5, 0.5]
+    np.testing.assert_allclose(x, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigmas", [(), (1.0, 2.0), (1.0, 0.0), (np.inf, 1.0)])
+def test_heun_refuses_levels_that_do_not_descend_to_above_zero(sigmas, user_errors):
+    with pytest.raises(ict_jax.ArgumentError, match="sigmas"):
+        ict_jax.heun_sample(gaussian_denoiser(1.0), ict_jax.seed_keys([0]), SHAPE, sigmas)

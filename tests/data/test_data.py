@@ -1,5 +1,7 @@
 """Sets, splits, sigma_data and the order of batches."""
 
+import gzip
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -95,3 +97,66 @@ def test_errors(tmp_path):
         load_data("tfds:cifar10", data_dir=str(tmp_path))
     with pytest.raises(ict_jax.ArgumentError, match=r"batch_size=11 must be between 1 and the 10"):
         Batches(numbered(10), 11, seed=0)
+
+
+def idx_files(directory, counts=(20, 10)):
+    """Fashion-MNIST's four files with random pixels, in their format."""
+    rng = np.random.default_rng(0)
+    for split, count in zip(("train", "t10k"), counts, strict=True):
+        images = rng.integers(0, 256, (count, 28, 28), np.uint8)
+        labels = np.arange(count, dtype=np.uint8) % 10
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            path = directory / f"{split}-{name}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + array.tobytes()))
+        yield images, labels
+
+
+def test_fashion_mnist(tmp_path):
+    (images, labels), (held_out, _) = idx_files(tmp_path)
+    data = load_data("fashion_mnist", data_dir=str(tmp_path))
+    assert data.image_shape == (32, 32, 1) and data.num_classes == 10
+    np.testing.assert_array_equal(data.train.images[:, 2:-2, 2:-2, 0], images)
+    assert data.train.images.sum() == images.sum(dtype=np.int64)  # the frame is black
+    np.testing.assert_array_equal(data.train.labels, labels)
+    assert (len(data.validation.images), len(data.test.images)) == (1, 9)
+    np.testing.assert_array_equal(data.test.images[:, 2:-2, 2:-2, 0], held_out[1:])
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (IMAGES, lambda path, content: path.unlink(), "does not exist; install Debian's package"),
+        (IMAGES, lambda path, content: path.write_bytes(b""), "no whole gzip file|no IDX file"),
+        (IMAGES, lambda path, content: path.write_bytes(b"html"), "is no whole gzip file"),
+        (IMAGES, lambda path, content: path.write_bytes(content[:900]), "is no whole gzip file"),
+        (
+            IMAGES,
+            lambda path, content: path.write_bytes(gzip.compress(gzip.decompress(content)[:-1])),
+            "is no IDX file of bytes in 3 dimensions, or is cut off",
+        ),
+        (
+            LABELS,
+            lambda path, content: path.write_bytes(
+                gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 2, 1, 2]))
+            ),
+            "20 images of shape .* and 2 labels",
+        ),
+        (
+            LABELS,
+            lambda path, content: path.write_bytes(
+                gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 20, *[10] * 20]))
+            ),
+            "labels up to 10",
+        ),
+    ],
+)
+def test_damaged_fashion_mnist_is_refused(tmp_path, name, change, message):
+    list(idx_files(tmp_path))
+    change(tmp_path / name, (tmp_path / name).read_bytes())
+    with pytest.raises(ict_jax.ArgumentError, match=message) as error:
+        load_data("fashion_mnist", data_dir=str(tmp_path))
+    assert str(tmp_path) in str(error.value)

@@ -1,9 +1,7 @@
 """NCSN++, DDPM++ and ADM: sizes, equality with the published networks, options."""
 
 import json
-from pathlib import Path
 
-import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +11,8 @@ from ict_jax import as_consistency_fn, boundary_scalings
 from ict_jax.interop.arrays import export_arrays, import_arrays
 from ict_jax.interop.layouts import adm_layout, jcm_layout
 from ict_jax.models import ADM, DDPMpp, NCSNpp
+from tests import golden
 
-GOLDEN = Path(__file__).parent / "golden"
 TINY_NCSNPP = NCSNpp(
     channels=8, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(4,), fourier_scale=1.0
 )
@@ -75,7 +73,7 @@ def test_ddpmpp_is_ncsnpp_without_pyramid_and_fourier_features():
     ],
 )
 def test_names_and_shapes_of_the_released_networks(model, layout, file):
-    theirs = {k: tuple(v) for k, v in json.loads((GOLDEN / file).read_text()).items()}
+    theirs = {k: tuple(v) for k, v in json.loads((golden.HERE / file).read_text()).items()}
     arrays = {name: np.broadcast_to(np.float32(0), shape) for name, shape in theirs.items()}
     size = 32 if isinstance(model, NCSNpp) else 64
     params = import_arrays(arrays, layout(model), file)
@@ -83,36 +81,21 @@ def test_names_and_shapes_of_the_released_networks(model, layout, file):
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, expected)
 
 
-def published_ncsnpp():
-    golden = np.load(GOLDEN / "ncsnpp_tiny.npz")
-    meta = json.loads(str(golden["meta"]))
-    model = NCSNpp(
-        channels=meta["nf"],
-        channel_mult=tuple(meta["ch_mult"]),
-        num_res_blocks=meta["num_res_blocks"],
-        attention_resolutions=tuple(meta["attn_resolutions"]),
-        fourier_scale=meta["fourier_scale"],
-    )
-    tree = flax.serialization.msgpack_restore((GOLDEN / "jcm_checkpoint_tiny").read_bytes())
-    flat = jax.tree_util.tree_leaves_with_path(tree["params_ema"])
-    arrays = {"/".join(key.key for key in path): leaf for path, leaf in flat}
-    return golden, model, import_arrays(arrays, jcm_layout(model, (16, 16, 3)), "the checkpoint")
-
-
 @pytest.mark.parametrize("options", [{}, {"scan_blocks": True}, {"remat": True}])
 def test_ncsnpp_equals_the_published_network(options):
-    golden, model, params = published_ncsnpp()
+    model, arrays, data = golden.ncsnpp()
+    params = import_arrays(arrays, jcm_layout(model, (16, 16, 3)), "the checkpoint")
     model = model.clone(**options)
-    x, sigma = jnp.asarray(golden["x"]), jnp.asarray(golden["sigma"])
+    x, sigma = jnp.asarray(data["x"]), jnp.asarray(data["sigma"])
 
     def network(x, c_noise):
         return model.apply({"params": params}, x, c_noise)
 
     c_in, c_noise = boundary_scalings(sigma)[2:]
     raw = jax.jit(network)(c_in[:, None, None, None] * x, c_noise)
-    np.testing.assert_allclose(raw, golden["F"], atol=2e-5)
+    np.testing.assert_allclose(raw, data["F"], atol=2e-5)
     f = jax.jit(as_consistency_fn(network))(x, sigma)
-    np.testing.assert_allclose(f, golden["D"], atol=2e-5)
+    np.testing.assert_allclose(f, data["D"], atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -121,33 +104,21 @@ def test_ncsnpp_equals_the_published_network(options):
 )
 @pytest.mark.parametrize("name", ["adm_tiny", "adm_tiny_additive"])
 def test_adm_equals_the_published_network(name, multiplier, options):
-    golden = np.load(GOLDEN / f"{name}.npz")
-    meta = json.loads(str(golden["meta"]))
-    model = ADM(
-        channels=meta["model_channels"],
-        channel_mult=tuple(meta["channel_mult"]),
-        num_res_blocks=meta["num_res_blocks"],
-        attention_resolutions=tuple(meta["attention_resolutions"]),
-        head_channels=meta["num_head_channels"],
-        scale_shift_norm=meta["use_scale_shift_norm"],
-        num_classes=meta["num_classes"],
-        c_noise_multiplier=multiplier,
-        **options,
-    )
-    arrays = {k[6:]: golden[k] for k in golden.files if k.startswith("param:")}
+    model, arrays, data = golden.adm(name)
+    model = model.clone(c_noise_multiplier=multiplier, **options)
     layout = adm_layout(model, (16, 16, 3))
     params = import_arrays(arrays, layout, name)
-    x, labels = jnp.asarray(golden["x"]).transpose(0, 2, 3, 1), jnp.asarray(golden["y"])
-    sigma = jnp.asarray(golden["sigma"])
+    x, labels = jnp.asarray(data["x"]).transpose(0, 2, 3, 1), jnp.asarray(data["y"])
+    sigma = jnp.asarray(data["sigma"])
 
     def network(x, c_noise):
         return model.apply({"params": params}, x, c_noise, labels)
 
     c_in, c_noise = boundary_scalings(sigma)[2:]
     raw = jax.jit(network)(c_in[:, None, None, None] * x, c_noise).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(raw, golden[f"F_x{multiplier}"], atol=2e-5)
+    np.testing.assert_allclose(raw, data[f"F_x{multiplier}"], atol=2e-5)
     f = jax.jit(as_consistency_fn(network))(x, sigma).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(f, golden[f"D_x{multiplier}"], atol=2e-5)
+    np.testing.assert_allclose(f, data[f"D_x{multiplier}"], atol=2e-5)
     for key, array in export_arrays(params, layout).items():
         np.testing.assert_array_equal(array, arrays[key].reshape(array.shape))
 
@@ -362,6 +333,8 @@ def test_impossible_sizes_are_refused(fields, message):
 
 
 def test_impossible_heads_features_and_images_are_refused():
+    with pytest.raises(ValueError, match="channels=32 leads to groups of one channel"):
+        ADM(channels=32, head_channels=32)
     with pytest.raises(ValueError, match="head_channels=100 must divide the widths"):
         ADM(head_channels=100)
     with pytest.raises(ValueError, match="embedding='sine' must be"):

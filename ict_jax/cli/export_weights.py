@@ -1,0 +1,63 @@
+"""Writes the averaged parameters of a checkpoint for other projects.
+
+  python -m ict_jax.cli.export_weights --checkpoint=runs/digits --out=digits.safetensors
+  python -m ict_jax.cli.export_weights --checkpoint=runs/cd --format=diffusers --out=cd_diffusers
+
+safetensors: one file with the config and the step in its header, of any network.
+diffusers: a directory for ConsistencyModelPipeline.from_pretrained, of an ADM with
+c_noise_multiplier=1000.
+"""
+
+import sys
+
+from absl import flags
+
+from ict_jax.cli import common
+
+
+def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
+    """The flags of this command."""
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "Work directory of a run, its checkpoints directory, or one step in it.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "step", None, "Step of the checkpoint (default: the newest).", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "format",
+        "safetensors",
+        ["safetensors", "diffusers"],
+        "What is written.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "out", None, "File ending in .safetensors, or directory.", flag_values=values
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    """Exports as the flags say."""
+    example = "--checkpoint=runs/digits --out=digits.safetensors"
+    checkpoint = common.required(values, "checkpoint", example)
+    out = common.required(values, "out", example)
+
+    from ict_jax import interop  # late: --help and mistakes answer at once
+    from ict_jax.checkpoints import load_ema
+    from ict_jax.metrics import say
+
+    writers = {"safetensors": interop.write_safetensors, "diffusers": interop.write_diffusers}
+    loaded = load_ema(checkpoint, step=common.value(values, "step"), what="--checkpoint")
+    written = writers[common.value(values, "format")](loaded, out)
+    say(f"step {loaded.step:,} of {checkpoint}: {written}")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(common.run(run, define_flags, __doc__ or ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+r"""Makes a checkpoint from weights of another project; `sample` then draws from it.
+
+  python -m ict_jax.cli.import_weights --config=configs/openai_cifar10.py --source=FILE \
+      --out=runs/cd
+  python -m ict_jax.cli.sample --checkpoint=runs/cd --out=samples
+
+--source may be:
+  a checkpoint of OpenAI's consistency_models_cifar10 (Flax msgpack; its EMA weights are taken)
+  a .pt file of OpenAI's consistency_models
+  a directory of diffusers' ConsistencyModelPipeline
+  a .safetensors file of export_weights, which needs no --config
+Nothing in a file is ever executed.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from ict_jax.cli import common
+
+
+def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
+    """The flags of this command."""
+    common.define_config(
+        values,
+        argv,
+        "Config of the network: configs/openai_cifar10.py or configs/openai_imagenet64.py, with "
+        "the suffix :edm for the diffusion models. Override values as in "
+        "--config.model.channels=64.",
+    )
+    flags.DEFINE_string("source", None, "File or directory of the weights.", flag_values=values)
+    flags.DEFINE_string(
+        "out", None, "New work directory that gets the checkpoint.", flag_values=values
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    """Imports as the flags say."""
+    example = "--source=cd-lpips --config=configs/openai_cifar10.py --out=runs/cd"
+    source = common.required(values, "source", example)
+    out = Path(common.required(values, "out", example))
+
+    import jax  # late: --help and mistakes answer at once
+
+    from ict_jax import build, interop
+    from ict_jax.metrics import say
+    from ict_jax.store import write_ema
+
+    loaded = interop.read_weights(source, common.value(values, "config"))
+    written = write_ema(out, *loaded)
+    size = sum(leaf.size for leaf in jax.tree.leaves(loaded.params))
+    kind = "diffusion model" if build.is_diffusion(loaded.config) else "consistency model"
+    say(f"{size:,} parameters of a {kind} {tuple(loaded.config.image_shape)}: {written}")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(common.run(run, define_flags, __doc__ or ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What a run will do and cost, said without training, data or accelerators."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ict_jax import build
+from ict_jax.build import Config
+from ict_jax.core.discretization import Discretization
+from ict_jax.core.typing import Data
+from ict_jax.metrics import say
+from ict_jax.start import check_parts
+from ict_jax.training.state import Params
+from ict_jax.training.step import Batch, scale_images
+
+
+def dry_run(config: Config) -> None:
+    """Checks a config and prints it resolved, with sizes, stages and operations.
+
+    The data is read only where the config does not state `image_shape` and `sigma_data`.
+
+    Raises:
+      ArgumentError: something in the config is wrong.
+    """
+    config, mesh, _ = check_parts(config, with_data=not build.is_stated(config))
+    say(json.dumps(config.to_dict(), indent=2))
+    state = jax.eval_shape(build.build_init_state(config))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_plain(state)))
+    disc = build.build_discretization(config)
+    forward, step = count_flops(config)
+    images = config.batch_size * config.total_steps
+    part = config.batch_size // mesh.size // config.training.accumulation_steps
+    say(
+        f"""
+parameters            {parameters:,}
+state                 {held / 2**30:.3f} GiB on every device: parameters, average, optimizer
+devices               {mesh.size} {jax.default_backend()}
+batch per device      {config.batch_size // mesh.size:,} images, {part:,} at a time
+images in all         {images:,}
+FLOP per image        {step:.4g} in the training step; 4 forward passes are {4 * forward:.4g}
+FLOP in all           {step * images:.4g}
+
+N(k), the number of noise levels
+{stage_table(disc, config.total_steps)}"""
+    )
+
+
+def stage_table(disc: Discretization, total_steps: int) -> str:
+    """One line per stage: its first and last step, and N."""
+    starts = [int(step) for step in disc.first_steps]
+    ends = [*starts[1:], total_steps]
+    lines = [
+        f"{start:>12,} {end - 1:>12,} {int(n):>6,}"
+        for start, end, n in zip(starts, ends, disc.num_scales, strict=True)
+    ]
+    return "\n".join([f"{'first step':>12} {'last step':>12} {'N':>6}", *lines])
+
+
+def count_flops(config: Config) -> tuple[float, float]:
+    """Floating-point operations per image of a forward pass and of the training step.
+
+    XLA's count of the programs before optimisation, with the blocks unrolled, since it counts the
+    body of a loop once. What does not grow with the batch, as the optimizer, is shared by it.
+    """
+    batch_size = config.batch_size
+    config = config.copy_and_resolve_references()
+    config.training.accumulation_steps = 1
+    if "scan_blocks" in config.model:
+        config.model.scan_blocks = False
+    state = jax.eval_shape(build.build_init_state(config))
+    bind, train_step = build.build_bind(config), build.build_train_step(config)
+
+    def forward(params: Params, batch: Batch) -> Data:
+        x = scale_images(batch["image"])
+        return bind(params, batch["label"], None)(x, jnp.ones(len(x)))
+
+    def per_image(function: Callable, first: Any) -> float:
+        one, two = (_flops(function, first, _batch(config, size)) for size in (1, 2))
+        return two - one + (2 * one - two) / batch_size
+
+    return per_image(forward, state.params), per_image(train_step, state)
+
+
+def _batch(config: Config, size: int) -> Any:
+    image = jax.ShapeDtypeStruct((size, *config.image_shape), jnp.uint8)
+    return {"image": image, "label": jax.ShapeDtypeStruct((size,), jnp.int32)}
+
+
+def _flops(function: Callable, *arguments: Any) -> float:
+    analysis: Any = jax.jit(function).lower(*arguments).cost_analysis()
+    return float(analysis["flops"])
+
+
+def _plain(state: Any) -> Any:
+    return state.replace(key=jax.eval_shape(jax.random.key_data, state.key))

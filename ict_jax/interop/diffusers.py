@@ -1,0 +1,213 @@
+"""Directories of diffusers' ConsistencyModelPipeline, read and written without diffusers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+from ict_jax import build
+from ict_jax.build import Config
+from ict_jax.checkpoints import Loaded
+from ict_jax.core.errors import ArgumentError, require
+from ict_jax.files import writable_directory
+from ict_jax.interop.arrays import export_arrays, import_arrays
+from ict_jax.interop.files import read_json, read_safetensors, read_torch
+from ict_jax.interop.layouts import diffusers_layout
+from ict_jax.interop.network import network_of
+from ict_jax.models import ADM
+
+UNET_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+DIFFUSERS = "0.42.1"
+"""The version of diffusers that exported directories were loaded with."""
+
+# What ADM is made of, in the words of UNet2DModel: value, and its default there.
+ADM_IS: dict[str, tuple[Any, Any]] = {
+    "time_embedding_type": ("positional", "positional"),
+    "flip_sin_to_cos": (True, True),
+    "freq_shift": (0, 0),
+    "center_input_sample": (False, False),
+    "mid_block_scale_factor": (1, 1),
+    "act_fn": ("silu", "silu"),
+    "norm_num_groups": (32, 32),
+    "norm_eps": (1e-5, 1e-5),
+    "add_attention": (True, True),
+    "class_embed_type": (None, None),
+    "downsample_type": ("resnet", "conv"),
+    "upsample_type": ("resnet", "conv"),
+}
+PLAIN, ATTENDING = (
+    ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"),
+    ("AttnDownBlock2D", "AttnUpBlock2D"),
+)
+"""Names of the blocks of a resolution, on the way down and up."""
+
+NORMS = {"default": False, "scale_shift": True}
+
+
+def read_diffusers(directory: Path, config: Config) -> Loaded:
+    """The weights in a directory that `diffusers.ConsistencyModelPipeline` saved.
+
+    Args:
+      directory: with `unet/` and `scheduler/`.
+      config: its network, image shape and noise levels are replaced by the directory's.
+
+    Raises:
+      ArgumentError: a file is missing or damaged, or the network is none that ADM covers.
+    """
+    unet, scheduler = directory / "unet", directory / "scheduler"
+    config = config.copy_and_resolve_references()
+    fields, image_shape = _adm_fields(read_json(unet / "config.json"), unet / "config.json")
+    with config.unlocked():
+        config.model = ConfigDict(fields)
+        config.image_shape = image_shape
+        levels = read_json(scheduler / "scheduler_config.json")
+        config.precondition = ConfigDict({"name": "boundary"})
+        for section, key in (
+            (config.precondition, "sigma_data"),
+            (config.precondition, "sigma_min"),
+            (config.discretization, "sigma_min"),
+            (config.discretization, "sigma_max"),
+            (config.discretization, "rho"),
+        ):
+            require(
+                isinstance(levels.get(key), int | float),
+                f"{scheduler / 'scheduler_config.json'} has {key}={levels.get(key)!r}, expected a "
+                "number; choose the directory of a ConsistencyModelPipeline.",
+            )
+            section[key] = float(levels[key])
+    config, model = network_of(config, ADM, "adm")
+    file = next((unet / name for name in UNET_WEIGHTS if (unet / name).is_file()), None)
+    if file is None:
+        raise ArgumentError(f"{unet} holds none of {list(UNET_WEIGHTS)}; get the directory again.")
+    arrays = read_torch(file) if file.suffix == ".bin" else read_safetensors(file)[0]
+    layout = diffusers_layout(model, config.image_shape)
+    return Loaded(import_arrays(arrays, layout, str(file)), config, 0)
+
+
+def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
+    """Writes a directory that `diffusers.ConsistencyModelPipeline.from_pretrained` loads.
+
+    Args:
+      loaded: from `load_ema`; an ADM with c_noise_multiplier 1000, which the scheduler of
+        diffusers has built in.
+      directory: made if needed.
+
+    Raises:
+      ArgumentError: another network, or a directory that cannot be written to.
+    """
+    config, model = network_of(loaded.config, ADM, "adm")
+    require(
+        model.c_noise_multiplier == 1000 and not build.is_diffusion(config),
+        f"diffusers' scheduler is for consistency models whose c_noise is multiplied by 1000, and "
+        f"this one has precondition {config.precondition.name!r} and multiplier "
+        f"{model.c_noise_multiplier}; export it as safetensors.",
+    )
+    directory = writable_directory(Path(directory), "the directory")
+    arrays = export_arrays(loaded.params, diffusers_layout(model, config.image_shape))
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    for part in ("unet", "scheduler"):
+        (directory / part).mkdir(exist_ok=True)
+    safetensors.numpy.save_file(
+        arrays, directory / "unet" / UNET_WEIGHTS[0], metadata={"format": "pt"}
+    )
+    disc = config.discretization
+    texts = {
+        "unet/config.json": _unet_config(model, config.image_shape),
+        "scheduler/scheduler_config.json": {
+            "_class_name": "CMStochasticIterativeScheduler",
+            "_diffusers_version": DIFFUSERS,
+            "num_train_timesteps": disc.s1 + 1,
+            "sigma_min": disc.sigma_min,
+            "sigma_max": disc.sigma_max,
+            "sigma_data": config.precondition.sigma_data,
+            "rho": disc.rho,
+            "clip_denoised": True,
+            "s_noise": 1.0,
+        },
+        "model_index.json": {
+            "_class_name": "ConsistencyModelPipeline",
+            "_diffusers_version": DIFFUSERS,
+            "scheduler": ["diffusers", "CMStochasticIterativeScheduler"],
+            "unet": ["diffusers", "UNet2DModel"],
+        },
+    }
+    for name, value in texts.items():
+        (directory / name).write_text(json.dumps(value, indent=2) + "\n")
+    return directory
+
+
+def _unet_config(model: ADM, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    height, width, channels = image_shape
+    kinds = [
+        ATTENDING if height >> level in model.attention_resolutions else PLAIN
+        for level in range(len(model.channel_mult))
+    ]
+    return {
+        "_class_name": "UNet2DModel",
+        "_diffusers_version": DIFFUSERS,
+        "sample_size": height if height == width else [height, width],
+        "in_channels": channels,
+        "out_channels": channels,
+        "layers_per_block": model.num_res_blocks,
+        "block_out_channels": [model.channels * factor for factor in model.channel_mult],
+        "down_block_types": [blocks[0] for blocks in kinds],
+        "up_block_types": [blocks[1] for blocks in reversed(kinds)],
+        "attention_head_dim": model.head_channels,
+        "attn_norm_num_groups": 32,
+        "resnet_time_scale_shift": "scale_shift" if model.scale_shift_norm else "default",
+        "num_class_embeds": model.num_classes or None,
+        **{name: value for name, (value, _) in ADM_IS.items()},
+    }
+
+
+def _adm_fields(unet: dict[str, Any], path: Path) -> tuple[dict[str, Any], tuple[int, int, int]]:
+    """The fields of ADM, and the image shape, of a UNet2DModel.
+
+    Raises:
+      ArgumentError: it is another network.
+    """
+    for name, (expected, default) in ADM_IS.items():
+        require(
+            unet.get(name, default) == expected,
+            f"{path} has {name}={unet.get(name, default)!r}, expected {expected!r}: it is not the "
+            "network of a released consistency model; choose another directory.",
+        )
+    try:
+        size, widths = unet["sample_size"], unet["block_out_channels"]
+        height, width = size if isinstance(size, list) else (size, size)
+        fields = {
+            "name": "adm",
+            "channels": widths[0],
+            "channel_mult": tuple(width // widths[0] for width in widths),
+            "num_res_blocks": unet["layers_per_block"],
+            "attention_resolutions": tuple(
+                height >> level
+                for level, block in enumerate(unet["down_block_types"])
+                if block == ATTENDING[0]
+            ),
+            "head_channels": unet["attention_head_dim"],
+            "scale_shift_norm": NORMS[unet.get("resnet_time_scale_shift", "default")],
+            "num_classes": unet.get("num_class_embeds") or 0,
+            "c_noise_multiplier": 1000.0,
+        }
+        image_shape = (height, width, unet["in_channels"])
+        config = _unet_config(ADM(**{k: v for k, v in fields.items() if k != "name"}), image_shape)
+        different = [
+            name
+            for name in ("block_out_channels", "down_block_types", "up_block_types", "out_channels")
+            if list(np.ravel(unet[name])) != list(np.ravel(config[name]))
+        ]
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ArgumentError(
+            f"{path} describes no network that ADM covers ({type(error).__name__}: {error}); "
+            "choose another directory."
+        ) from error
+    require(
+        not different,
+        f"{path} has {different[:1]}={[unet[name] for name in different[:1]]}, which ADM does not "
+        "cover; choose another directory.",
+    )
+    return fields, image_shape

@@ -1,0 +1,79 @@
+"""Our checkpoints as single safetensors files, and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+from ict_jax import build
+from ict_jax.checkpoints import Loaded
+from ict_jax.core.errors import ArgumentError, require
+from ict_jax.files import writable_directory
+from ict_jax.interop.arrays import check_names
+from ict_jax.interop.files import read_safetensors
+
+FORMAT = "ict_jax"  # in the header
+
+
+def write_safetensors(loaded: Loaded, path: str | Path) -> Path:
+    """Writes parameters, config and step into one file that other projects can read.
+
+    Names are those of our tree, joined by dots; the header has `format`, `config` (JSON) and
+    `step`.
+
+    Args:
+      loaded: from `load_ema`.
+      path: ends in .safetensors; its directory is made if needed.
+
+    Raises:
+      ArgumentError: another suffix, or a directory that cannot be written to.
+    """
+    path = Path(path)
+    require(path.suffix == ".safetensors", f"{path} must end in .safetensors; rename it.")
+    writable_directory(path.parent, "the directory")
+    flat = jax.tree_util.tree_leaves_with_path(loaded.params)
+    arrays = {_dotted(keys): np.ascontiguousarray(leaf) for keys, leaf in flat}
+    config = json.dumps(loaded.config.to_dict())
+    header = {"format": FORMAT, "config": config, "step": str(loaded.step)}
+    safetensors.numpy.save_file(arrays, path, metadata=header)
+    return path
+
+
+def read_safetensors_export(path: Path) -> Loaded:
+    """What `write_safetensors` wrote: bitwise the same parameters, config and step.
+
+    Raises:
+      ArgumentError: the file is damaged, or was not written by this package.
+    """
+    arrays, header = read_safetensors(path)
+    require(
+        header.get("format") == FORMAT,
+        f"{path} has the format {header.get('format')!r} in its header, expected {FORMAT!r}; "
+        "for a network of diffusers give the directory of its pipeline.",
+    )
+    try:
+        config, step = ConfigDict(json.loads(header["config"])), int(header["step"])
+        shapes = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ArgumentError(
+            f"{path} has a header that describes no network ({error}); export it again."
+        ) from error
+    expected = jax.tree_util.tree_leaves_with_path(shapes)
+    check_names(set(arrays), {_dotted(keys) for keys, _ in expected}, str(path))
+    for keys, leaf in expected:
+        got = arrays[_dotted(keys)]
+        require(
+            got.shape == leaf.shape and got.dtype == leaf.dtype,
+            f"{_dotted(keys)} in {path} has shape {got.shape} and type {got.dtype}, expected "
+            f"{leaf.shape} and {leaf.dtype}; export it again.",
+        )
+    params = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_dotted(keys)], shapes)
+    return Loaded(params, config, step)
+
+
+def _dotted(keys: Any) -> str:
+    return ".".join(str(key.key) for key in keys)

@@ -1,0 +1,102 @@
+"""Files of weights to arrays by name. Nothing in a file is ever executed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import numpy as np
+import safetensors
+import safetensors.flax
+
+from ict_jax.core.errors import ArgumentError, require
+
+Named = dict[str, np.ndarray]
+
+
+def read_msgpack(path: Path) -> dict[str, Any]:
+    """The tree in a Flax msgpack file.
+
+    Raises:
+      ArgumentError: the file is missing, cut off, or something else.
+    """
+    try:
+        tree: Any = flax.serialization.msgpack_restore(_bytes(path))
+    except Exception as error:  # msgpack and Flax raise dozens of kinds on a damaged file
+        raise _unreadable(path, "a Flax msgpack file", error) from error
+    require(isinstance(tree, dict), f"{path} holds no tree of arrays; choose another file.")
+    return tree
+
+
+def read_torch(path: Path) -> Named:
+    """The state dict in a PyTorch file; only tensors are unpickled, never objects.
+
+    Raises:
+      ArgumentError: the file is missing, cut off, or holds something else; or PyTorch is not
+        installed.
+    """
+    _bytes(path, limit=1)
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ArgumentError(
+            f"reading {path} needs PyTorch, which is not installed; run pip install torch."
+        ) from error
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # as many kinds here
+        raise _unreadable(path, "a PyTorch file of tensors alone", error) from error
+    require(
+        isinstance(state, dict) and all(torch.is_tensor(value) for value in state.values()),
+        f"{path} holds no state dict of tensors; choose the file of the EMA weights.",
+    )
+    return {name: value.float().numpy() for name, value in state.items()}
+
+
+def read_safetensors(path: Path) -> tuple[Named, dict[str, str]]:
+    """The arrays in a safetensors file, and the texts in its header.
+
+    Raises:
+      ArgumentError: the file is missing, cut off, or something else.
+    """
+    _bytes(path, limit=1)
+    try:
+        with safetensors.safe_open(path, framework="flax") as file:
+            arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}
+            return arrays, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        raise _unreadable(path, "a safetensors file", error) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      ArgumentError: the file is missing or something else.
+    """
+    try:
+        value = json.loads(_bytes(path))
+    except ValueError as error:
+        raise _unreadable(path, "a JSON file", error) from error
+    require(isinstance(value, dict), f"{path} holds no JSON object; choose another file.")
+    return value
+
+
+def _bytes(path: Path, limit: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit)
+    except OSError as error:
+        raise ArgumentError(
+            f"{path} cannot be read ({error.strerror}); give the file or directory of the weights."
+        ) from error
+    require(content != b"", f"{path} is empty; get it again.")
+    return content
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> ArgumentError:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return ArgumentError(
+        f"{path} cannot be read as {what} ({type(error).__name__}: {lines[0][:150]}); it is cut "
+        "off or of another kind: get it again, or choose another."
+    )

@@ -1,0 +1,328 @@
+"""Weights in and out: published outputs through a checkpoint, bitwise round trips, bad files."""
+
+import json
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+import ict_jax
+from configs import cifar10_ict, digits, imagenet64_ict, openai_cifar10
+from ict_jax import build, interop
+from ict_jax.checkpoints import Loaded, load_consistency_fn, load_ema
+from ict_jax.cli import common, export_weights, import_weights, sample
+from ict_jax.store import write_ema
+from tests import golden
+
+in_this_process = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+
+def call(command, *arguments):
+    argv = ["command", *map(str, arguments)]
+    return common.run(command.run, command.define_flags, command.__doc__, argv)
+
+
+def tiny_cifar10(form="full", **model):
+    """The config of the small golden network, as for the released ones but for its sizes."""
+    config = openai_cifar10.get_config(form)
+    config.image_shape = (16, 16, 3)
+    sizes = golden.fields(golden.ncsnpp().model)
+    config.model.update({key: sizes[key] for key in config.model if key in sizes} | model)
+    return config
+
+
+def as_flags(config):
+    """The overrides that turn configs/openai_cifar10.py into that config."""
+    model = {key: value for key, value in config.model.items() if key in SIZES}
+    flags = [f"--config.model.{key}={value}" for key, value in model.items()]
+    return [*flags, f"--config.image_shape={tuple(config.image_shape)}"]
+
+
+SIZES = ("channels", "channel_mult", "num_res_blocks", "attention_resolutions", "fourier_scale")
+
+
+@in_this_process
+def test_openai_checkpoint_gives_the_published_outputs(tmp_path, capsys):
+    """Its averaged weights: the others are 0.9 times as large."""
+    _, _, data = golden.ncsnpp()
+    code = call(
+        import_weights,
+        "--config=configs/openai_cifar10.py",
+        *as_flags(tiny_cifar10()),
+        f"--source={golden.MSGPACK}",
+        f"--out={tmp_path}/run",
+    )
+    assert code == 0, capsys.readouterr()
+    assert "parameters of a consistency model (16, 16, 3)" in capsys.readouterr().out
+    f, config = load_consistency_fn(tmp_path / "run")
+    with jax.default_matmul_precision("highest"):
+        out = jax.jit(f)(jnp.asarray(data["x"]), jnp.asarray(data["sigma"]))
+    np.testing.assert_allclose(out, data["D"], atol=2e-5)
+    assert config.model.num_res_blocks == 2 and config.init_from is None
+    assert call(sample, f"--checkpoint={tmp_path}/run", "--seeds=0-3", f"--out={tmp_path}/s") == 0
+    images = np.load(tmp_path / "s" / "samples.npz")["images"]
+    assert images.shape == (4, 16, 16, 3) and images.std() > 1
+
+
+@in_this_process
+def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
+    assert 0 == call(
+        import_weights,
+        "--config=configs/openai_cifar10.py:edm",
+        *as_flags(tiny_cifar10()),
+        f"--source={golden.MSGPACK}",
+        f"--out={tmp_path}/run",
+    )
+    assert "parameters of a diffusion model" in capsys.readouterr().out
+    arguments = [f"--checkpoint={tmp_path}/run", "--seeds=0-2", f"--out={tmp_path}/s"]
+    assert call(sample, *arguments, "--steps=3") == 0
+    saved = np.load(tmp_path / "s" / "samples.npz")
+    sigmas = ict_jax.karras_sigmas(3)[::-1]
+    np.testing.assert_array_equal(saved["sigmas"], sigmas)
+    loaded = load_ema(tmp_path / "run")
+    model = build.build_model(loaded.config)
+    denoiser = ict_jax.as_denoiser(lambda x, c: model.apply({"params": loaded.params}, x, c))
+    expected = ict_jax.heun_sample(denoiser, ict_jax.seed_keys(range(3)), (16, 16, 3), sigmas)
+    difference = np.abs((np.asarray(expected) + 1) * 127.5 - saved["images"])
+    assert difference.max() < 1.5 and saved["images"].std() > 1
+    assert build.grid(loaded.config, None) == tuple(ict_jax.karras_sigmas(40)[::-1])
+    with pytest.raises(ict_jax.ArgumentError, match="holds a diffusion model"):
+        load_consistency_fn(tmp_path / "run")
+
+
+def random_loaded(config):
+    """A checkpoint of random parameters of the config's network."""
+    config = build.resolve(config, None)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: 0.1 * rng.standard_normal(leaf.shape).astype(np.float32),
+        jax.eval_shape(build.build_init_params(config), jax.random.key(0)),
+    )
+    return Loaded(params, config, 123)
+
+
+def small(name):
+    """A small config of each network."""
+    make = {"dense": digits, "adm": imagenet64_ict}.get(name, cifar10_ict)
+    config = make.get_config("smoke")
+    config.image_shape, config.precondition.sigma_data = (8, 8, 1), 0.8
+    if name == "ddpmpp":
+        del config.model.resample_kernel, config.model.residual_input, config.model.embedding
+    config.model.name = name
+    return config
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+    assert a.step == b.step
+    assert json.loads(a.config.to_json()) == json.loads(b.config.to_json())
+
+
+@in_this_process
+@pytest.mark.parametrize("name", build.MODELS)
+def test_safetensors_round_trip_is_bitwise(name, tmp_path):
+    loaded = random_loaded(small(name))
+    write_ema(tmp_path / "a", *loaded)
+    assert 0 == call(
+        export_weights, f"--checkpoint={tmp_path}/a", f"--out={tmp_path}/model.safetensors"
+    )
+    assert 0 == call(
+        import_weights, f"--source={tmp_path}/model.safetensors", f"--out={tmp_path}/b"
+    )
+    assert_equal(load_ema(tmp_path / "b"), loaded)
+
+
+def test_export_can_be_read_without_this_package(tmp_path):
+    loaded = random_loaded(small("ncsnpp"))
+    path = interop.write_safetensors(loaded, tmp_path / "model.safetensors")
+    arrays = safetensors.numpy.load_file(path)
+    np.testing.assert_array_equal(arrays["conv_in.kernel"], loaded.params["conv_in"]["kernel"])
+    with safetensors.safe_open(path, "numpy") as file:
+        header = file.metadata()
+    assert header["format"] == "ict_jax" and header["step"] == "123"
+    assert json.loads(header["config"])["model"]["fourier_scale"] == 0.02
+
+
+def altered_checkpoint(tmp_path, change):
+    tree = flax.serialization.msgpack_restore(golden.MSGPACK.read_bytes())
+    change(tree["params_ema"])
+    path = tmp_path / "altered"
+    path.write_bytes(flax.serialization.msgpack_serialize(tree))
+    return path
+
+
+def test_bad_openai_checkpoints_are_refused(tmp_path, user_errors):
+    whole = golden.MSGPACK.read_bytes()
+    files = {
+        "cut": (whole[: len(whole) // 2], "cannot be read as a Flax msgpack file"),
+        "empty": (b"", "is empty; get it again"),
+        "text": (b"not found", "cannot be read as|holds no tree"),
+        "zeros": (bytes(5000), "cannot be read as|holds no tree"),
+        "other": (flax.serialization.msgpack_serialize({"a": np.ones(3)}), "no averaged param"),
+    }
+    for name, (content, message) in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            interop.read_weights(tmp_path / name, tiny_cifar10())
+    with pytest.raises(ict_jax.ArgumentError, match="does not exist; give the file or directory"):
+        interop.read_weights(tmp_path / "none", tiny_cifar10())
+    with pytest.raises(ict_jax.ArgumentError, match="a config is needed"):
+        interop.read_weights(golden.MSGPACK, None)
+
+
+def replace_first_kernel(tree, value):
+    tree["Conv_0"]["kernel"] = value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: tree.pop("Conv_0"), r"2 arrays are missing, first \['Conv_0/bias', "),
+        (lambda tree: tree.update(more=np.ones(2)), r"1 are left over, first \['more'\]"),
+        (
+            lambda tree: replace_first_kernel(tree, np.ones((3, 3, 4, 8), np.float32)),
+            r"Conv_0/kernel in .* has shape \(3, 3, 4, 8\) and type float32, expected floats for",
+        ),
+        (
+            lambda tree: replace_first_kernel(tree, np.ones((3, 3, 3, 8), np.int32)),
+            "Conv_0/kernel in .* type int32, expected floats",
+        ),
+    ],
+)
+def test_other_arrays_than_the_networks_are_named(tmp_path, change, message):
+    with pytest.raises(ict_jax.ArgumentError, match=message):
+        interop.read_weights(altered_checkpoint(tmp_path, change), tiny_cifar10())
+
+
+def test_weights_of_another_size_or_network_are_refused():
+    with pytest.raises(ict_jax.ArgumentError, match="are left over, first"):
+        interop.read_weights(golden.MSGPACK, tiny_cifar10(num_res_blocks=1))
+    with pytest.raises(ict_jax.ArgumentError, match=r"has shape .* expected floats for"):
+        interop.read_weights(golden.MSGPACK, tiny_cifar10(channels=16))
+    with pytest.raises(ict_jax.ArgumentError, match="'adm' is another network than 'ncsnpp'"):
+        interop.read_weights(golden.MSGPACK, imagenet64_ict.get_config())
+    with pytest.raises(ict_jax.ArgumentError, match="must be stated; set them"):
+        interop.read_weights(golden.MSGPACK, cifar10_ict.get_config("smoke"))
+
+
+def test_bad_safetensors_are_refused(tmp_path):
+    path = interop.write_safetensors(random_loaded(small("dense")), tmp_path / "a.safetensors")
+    whole, (arrays, header) = path.read_bytes(), interop.files.read_safetensors(path)
+    for size in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(
+            ict_jax.ArgumentError, match=r"is empty|cannot be read as a safetensors"
+        ):
+            interop.read_weights(path, None)
+
+    def written(arrays, header):
+        safetensors.numpy.save_file(arrays, path, metadata=header)
+        return interop.read_weights(path, None)
+
+    first = min(arrays)
+    cases = [
+        (arrays, {}, "has the format None in its header, expected 'ict_jax'"),
+        (arrays, header | {"config": "{"}, "header that describes no network"),
+        (arrays, header | {"config": "{}"}, "header that describes no network"),
+        (arrays, header | {"step": "many"}, "header that describes no network"),
+        ({k: v for k, v in arrays.items() if k != first}, header, "1 arrays are missing"),
+        (arrays | {"more": np.ones(2)}, header, r"1 are left over, first \['more'\]"),
+        (arrays | {first: np.ones((1, 1))}, header, r"has shape \(1, 1\) and type float32"),
+    ]
+    for changed, text, message in cases:
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            written(changed, text)
+    assert written(arrays, header).step == 123
+
+
+def test_an_import_overwrites_nothing(tmp_path):
+    loaded = random_loaded(small("dense"))
+    write_ema(tmp_path, *loaded)
+    with pytest.raises(ict_jax.ArgumentError, match=r"already holds the checkpoints \['123'\]"):
+        write_ema(tmp_path, *loaded)
+    with pytest.raises(ict_jax.ArgumentError, match=r"must end in \.safetensors"):
+        interop.write_safetensors(loaded, tmp_path / "model.bin")
+
+
+def exportable_adm():
+    loaded = random_loaded(small("adm"))
+    loaded.config.model.c_noise_multiplier = 1000.0
+    return loaded
+
+
+def test_diffusers_directory_round_trip_is_bitwise(tmp_path):
+    loaded = exportable_adm()
+    interop.write_diffusers(loaded, tmp_path)
+    again = interop.read_weights(tmp_path, small("adm"))
+    jax.tree.map(np.testing.assert_array_equal, again.params, loaded.params)
+    for section in ("precondition", "discretization"):
+        for key in ("sigma_min", "sigma_max", "rho", "sigma_data"):
+            assert again.config[section].get(key) == loaded.config[section].get(key), key
+    assert again.config.image_shape == (8, 8, 1)
+    different = {k for k, v in again.config.model.items() if v != loaded.config.model.get(k)}
+    assert different <= {"dropout"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"act_fn": "gelu"}, "act_fn='gelu', expected 'silu'"),
+        ({"downsample_type": "conv"}, "downsample_type='conv', expected 'resnet'"),
+        ({"down_block_types": ["DownBlock2D"]}, "'down_block_types'.*ADM does not cover"),
+        ({"block_out_channels": [64, 100]}, "describes no network|ADM does not cover"),
+        ({"block_out_channels": []}, "describes no network"),
+        ({"resnet_time_scale_shift": "spatial"}, "describes no network"),
+        ({"out_channels": 6}, "'out_channels'.*ADM does not cover"),
+        ({"layers_per_block": 2}, "arrays are missing, first"),
+    ],
+)
+def test_directories_of_other_networks_are_refused(tmp_path, changes, message):
+    loaded = exportable_adm()
+    interop.write_diffusers(loaded, tmp_path)
+    file = tmp_path / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(ict_jax.ArgumentError, match=message):
+        interop.read_weights(tmp_path, small("adm"))
+
+
+def test_damaged_directories_are_refused(tmp_path):
+    loaded = exportable_adm()
+    interop.write_diffusers(loaded, tmp_path)
+    levels = tmp_path / "scheduler" / "scheduler_config.json"
+    levels.write_text('{"sigma_min": "small"}')
+    with pytest.raises(ict_jax.ArgumentError, match="has sigma_data=None, expected a number"):
+        interop.read_weights(tmp_path, small("adm"))
+    levels.write_text("{")
+    with pytest.raises(ict_jax.ArgumentError, match="cannot be read as a JSON file"):
+        interop.read_weights(tmp_path, small("adm"))
+    interop.write_diffusers(loaded, tmp_path)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ict_jax.ArgumentError, match=r"holds none of \['diffusion_pytorch_model"):
+        interop.read_weights(tmp_path, small("adm"))
+    (tmp_path / "unet" / "config.json").unlink()
+    with pytest.raises(ict_jax.ArgumentError, match=r"config.json cannot be read \(No such file"):
+        interop.read_weights(tmp_path, small("adm"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("adm", "multiplied by 1000, and this one has .* multiplier 1.0"), ("ncsnpp", "is another")],
+)
+def test_networks_that_diffusers_cannot_run_are_refused(name, message, tmp_path):
+    with pytest.raises(ict_jax.ArgumentError, match=message):
+        interop.write_diffusers(random_loaded(small(name)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_config_of_an_import_is_complete():
+    """So that training can go on from it, and scoring finds its data."""
+    loaded = interop.read_weights(golden.MSGPACK, tiny_cifar10())
+    assert isinstance(loaded.config, ConfigDict)
+    build.check_config(loaded.config)
+    assert loaded.step == int(
+        flax.serialization.msgpack_restore(golden.MSGPACK.read_bytes())["step"]
+    )
