@@ -13,7 +13,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
@@ -25,9 +24,8 @@ from ict_jax.core.precondition import as_consistency_fn, as_denoiser
 from ict_jax.core.sampling import heun_sample, sample
 from ict_jax.core.schedules import karras_sigmas
 from ict_jax.core.typing import ConsistencyFn, Data
-from ict_jax.data import Batches, Dataset, load_data, root_mean_square
+from ict_jax.data import Batches, Dataset, load_data
 from ict_jax.training.optimizers import make_optimizer
-from ict_jax.training.parallel import check_batch_size
 from ict_jax.training.state import Params, TrainState, create_state
 from ict_jax.training.step import Batch, Bind, Metrics, make_train_step
 
@@ -46,14 +44,8 @@ PRECONDITIONS: dict[str, Callable[..., ConsistencyFn]] = {
 }
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"ict": ict_objective}
 
-RESULT_FREE = ("mesh", "logging", "evaluation", "checkpointing", "sampling")
-"""Sections that do not change the trained parameters; a resumed run may change them."""
-
 DIFFUSION_STEPS = 40
 """Levels at which diffusion models are sampled; CM has 40 on ImageNet 64x64, EDM 18 on CIFAR-10."""
-
-COMPUTE_ONLY = ("model.remat", "model.scan_blocks")
-"""Other keys of which the same holds, to rounding."""
 
 
 def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
@@ -80,65 +72,6 @@ def _named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Conf
     )
     rest = ConfigDict({key: value for key, value in section.items() if key != "name"})
     return table[section.name], rest
-
-
-def resolve(config: Config, dataset: Dataset | None) -> Config:
-    """A copy of the config in which what comes from the data is filled in.
-
-    `image_shape`, and `precondition.sigma_data` where it is None: the root mean square of the
-    training images in [-1, 1].
-
-    Args:
-      config: as made by a file in `configs/`.
-      dataset: the data; None if the config states both values itself (`is_stated`).
-
-    Raises:
-      ArgumentError: the images have another shape than the config states, or one that the
-        network does not take.
-    """
-    config = config.copy_and_resolve_references()
-    if dataset is not None:
-        shape = tuple(dataset.image_shape)
-        require(
-            config.image_shape is None or tuple(config.image_shape) == shape,
-            f"config.image_shape={config.image_shape}, but the images of {dataset.name} have "
-            f"shape {shape}; leave it out, or choose another config.data.",
-        )
-        with config.unlocked():
-            config.image_shape = shape
-            if config.precondition.sigma_data is None:
-                config.precondition.sigma_data = root_mean_square(dataset.train.images)
-    check_resolved(config)
-    return config
-
-
-def is_stated(config: Config) -> bool:
-    """Whether the config says itself what otherwise comes from the data."""
-    return config.image_shape is not None and config.precondition.sigma_data is not None
-
-
-def check_resolved(config: Config) -> None:
-    """Raises `ArgumentError` if the network or the scalings do not take what the data gave."""
-    build_bind(config)(None, None, None)
-    model: Any = build_model(config)
-    try:
-        model.check_image_shape(tuple(config.image_shape))
-    except ValueError as error:
-        raise ArgumentError(f"config.model: {error}") from error
-
-
-def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the keys whose values differ, result-free sections left out."""
-    found = []
-    for key in sorted(set(old) | set(new)):
-        if (not prefix and key in RESULT_FREE) or prefix + key in COMPUTE_ONLY:
-            continue
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key} ({a!r} -> {b!r})")
-    return found
 
 
 def build_dataset(config: Config) -> Dataset:
@@ -283,21 +216,6 @@ def grid(config: Config, steps: int | None) -> tuple[float, ...]:
     return tuple(float(sigma) for sigma in sigmas[::-1][:steps])
 
 
-def check_batch(config: Config, mesh: Mesh) -> None:
-    """Raises `ArgumentError` unless the batch can be cut over devices and accumulation."""
-    check_batch_size(config.batch_size, config.training.accumulation_steps, mesh)
-
-
-def check_classes(config: Config, dataset: Dataset) -> None:
-    """Raises `ArgumentError` if the network has other classes than the data."""
-    classes = num_classes(config)
-    require(
-        classes in (0, dataset.num_classes),
-        f"config.model.num_classes={classes}, but {dataset.name} has {dataset.num_classes} "
-        "classes; use that number, or 0 for an unconditional model.",
-    )
-
-
 def sampler_arguments(config: Config) -> dict[str, Any]:
     """What drawing needs to know of a config, by the names that `Sampler` takes."""
     return {
@@ -315,18 +233,3 @@ def sampling_arguments(config: Config) -> dict[str, Any]:
         **config.sampling,
         **config.evaluation,
     }
-
-
-def check_config(config: Config) -> None:
-    """Builds every part that needs no data, so that mistakes show before compilation.
-
-    Raises:
-      ArgumentError: the first mistake found.
-    """
-    for name in ("seed", "total_steps", "batch_size"):
-        value = config[name]
-        require(
-            isinstance(value, int) and 0 <= value < 2**32,
-            f"config.{name}={value!r} must be a whole number from 0 to 2^32 - 1; choose another.",
-        )
-    build_train_step(config)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ict_jax import build
+from ict_jax import build, checks
 from ict_jax.build import Config
 from ict_jax.core.discretization import Discretization
 from ict_jax.core.typing import Data
@@ -25,7 +25,7 @@ def dry_run(config: Config) -> None:
     Raises:
       ArgumentError: something in the config is wrong.
     """
-    config, mesh, _ = check_parts(config, with_data=not build.is_stated(config))
+    config, mesh, _ = check_parts(config, with_data=not checks.is_stated(config))
     say(json.dumps(config.to_dict(), indent=2))
     state = jax.eval_shape(build.build_init_state(config))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))

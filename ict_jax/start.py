@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ict_jax import build
+from ict_jax import build, checks
 from ict_jax.build import Config
 from ict_jax.checkpoints import load_ema, locate
 from ict_jax.core.errors import require
@@ -91,13 +91,13 @@ def check_parts(config: Config, *, with_data: bool = True) -> tuple[Config, Mesh
         f"{jax.process_count()} processes were started and this version trains in one; start "
         "one, which uses all devices of its host.",
     )
-    build.check_config(config)
+    checks.check_config(config)
     mesh = build.splat("mesh", config.mesh, parallel.make_mesh)
-    build.check_batch(config, mesh)
+    checks.check_batch(config, mesh)
     dataset = build.build_dataset(config) if with_data else None
     if dataset is not None:
-        build.check_classes(config, dataset)
-    return build.resolve(config, dataset), mesh, dataset
+        checks.check_classes(config, dataset)
+    return checks.resolve(config, dataset), mesh, dataset
 
 
 def open_run(checked: Checked, workdir: Path) -> Run:
@@ -133,7 +133,7 @@ def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
         return
     # Through JSON, as the stored one went: tuples become lists.
     new = json.loads(json.dumps(config.to_dict()))
-    keys = build.differing_keys(checkpoints.config(step), new)
+    keys = checks.differing_keys(checkpoints.config(step), new)
     require(
         not keys,
         f"--workdir holds a run with another config: {', '.join(keys)}; resume it with its own "

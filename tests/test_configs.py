@@ -8,7 +8,7 @@ import pytest
 
 import ict_jax
 from configs import base
-from ict_jax import build, loop
+from ict_jax import build, checks, loop
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.metrics import RunLog
 from ict_jax.store import Checkpoints
@@ -39,7 +39,7 @@ FORMS = [
 
 
 def resolved(config):
-    return build.resolve(config, None if build.is_stated(config) else build.build_dataset(config))
+    return checks.resolve(config, None if checks.is_stated(config) else build.build_dataset(config))
 
 
 @pytest.mark.parametrize(("path", "form"), FORMS, ids=lambda v: getattr(v, "stem", v))
@@ -47,9 +47,9 @@ def test_config_builds_at_full_size(path, form):
     config = load(path, form)
     if build.is_diffusion(config):
         with pytest.raises(ict_jax.ArgumentError, match="cannot train; use 'boundary'"):
-            build.check_config(config)
+            checks.check_config(config)
         config.precondition.name = "boundary"
-    build.check_config(config)
+    checks.check_config(config)
     state = jax.eval_shape(build.build_init_state(resolved(config)))
     assert sum(a.size for a in jax.tree.leaves(state.params)) > 1000
 
@@ -73,7 +73,10 @@ def test_smoke_form_trains(path, tmp_path):
     assert (tmp_path / "checkpoints" / "3" / "ema").is_dir()
 
 
-@pytest.mark.parametrize(("path", "form"), FORMS, ids=lambda v: getattr(v, "stem", v))
+TRAINED = [(path, form) for path, form in FORMS if form != "edm"]
+
+
+@pytest.mark.parametrize(("path", "form"), TRAINED, ids=lambda v: getattr(v, "stem", v))
 def test_every_key_is_taken(path, form):
     config = load(path, form)
     takers = {
@@ -92,7 +95,7 @@ def test_every_key_is_taken(path, form):
             broken = load(path, form)
             broken[section].surplus = 1
             with pytest.raises(ict_jax.ArgumentError, match=rf"config.{section} has the unknown"):
-                build.check_config(broken)
+                checks.check_config(broken)
                 resolved(broken)
                 build.build_dataset(broken)
 
@@ -180,7 +183,7 @@ JOB = ("mesh", "logging", "checkpointing", "evaluation")
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_has_the_values_of_the_paper(name):
-    config = build.resolve(load(ROOT / f"configs/{name}.py", "full"), None)
+    config = checks.resolve(load(ROOT / f"configs/{name}.py", "full"), None)
     flat = {}
     for key, value in config.items():
         flat |= {f"{key}.{k}": v for k, v in value.items()} if hasattr(value, "items") else {}
@@ -199,7 +202,7 @@ def test_recipe_has_the_values_of_the_paper(name):
     ],
 )
 def test_recipe_has_the_published_number_of_parameters(name, parameters):
-    config = build.resolve(load(ROOT / f"configs/{name}.py", "full"), None)
+    config = checks.resolve(load(ROOT / f"configs/{name}.py", "full"), None)
     params = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
     assert sum(a.size for a in jax.tree.leaves(params)) == parameters
 

@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
-from ict_jax import build, checkpoints, files, loop, metrics, start, store
+from ict_jax import build, checkpoints, checks, files, loop, metrics, start, store
 from ict_jax.stop import Interrupted
 from ict_jax.training import parallel
 from tests.helpers import smoke_config
@@ -21,7 +21,7 @@ from tests.helpers import smoke_config
 
 def final(workdir, step=None):
     """Everything a checkpoint holds, as NumPy arrays."""
-    config = build.resolve(smoke_config(), build.build_dataset(smoke_config()))
+    config = checks.resolve(smoke_config(), build.build_dataset(smoke_config()))
     abstract = jax.eval_shape(
         lambda: start.Progress(build.build_init_state(config)(), loop.empty_metrics())
     )

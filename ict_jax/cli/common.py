@@ -72,6 +72,19 @@ def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
     config_flags.DEFINE_config_file("config", None, text, flag_values=values, sys_argv=argv)
 
 
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """Defines --checkpoint and --step."""
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "Work directory of a run, its checkpoints directory, or one step in it.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "step", None, "Step of the checkpoint (default: the newest).", flag_values=values
+    )
+
+
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     """The arguments that are no flags; mistakes in config overrides become sentences."""
     try:

@@ -18,15 +18,7 @@ from ict_jax.cli import common
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """The flags of this command."""
-    flags.DEFINE_string(
-        "checkpoint",
-        None,
-        "Work directory of a run, its checkpoints directory, or one step in it.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "step", None, "Step of the checkpoint (default: the newest).", flag_values=values
-    )
+    common.define_checkpoint(values)
     flags.DEFINE_integer("num_samples", 5000, "Images drawn.", flag_values=values)
     flags.DEFINE_float(
         "second_sigma",

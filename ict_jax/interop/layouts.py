@@ -134,14 +134,8 @@ def adm_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> l
         "norm_1": "out_layers.0", "conv_1": "out_layers.3", "skip": "skip_connection",
         "norm": "norm", "query": "qkv", "key": "qkv", "value": "qkv", "out": "proj_out",
     }  # fmt: skip
-    found = []
-    for path, index, shape in _parts(model, image_shape):
-        prefix, layer, leaf = _split(names, path, index)
-        theirs = ".".join(part for part in (prefix, layers.get(layer, layer)) if part)
-        theirs += ".bias" if leaf == "bias" else ".weight"
-        third = {"query": 0, "key": 1, "value": 2}.get(layer)
-        found.append(Slice(path, index, theirs, _torch_axes(leaf, shape), shape, third))
-    return found
+    thirds = {"query": 0, "key": 1, "value": 2}
+    return list(_torch_slices(model, image_shape, names, layers, thirds))
 
 
 def diffusers_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> list[Slice]:
@@ -177,20 +171,28 @@ def diffusers_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)
         "norm_1": "norm2", "conv_1": "conv2", "skip": "conv_shortcut", "norm": "group_norm",
         "query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0",
     }  # fmt: skip
-    found = []
+    return list(_torch_slices(model, image_shape, names, layers, {}))
+
+
+def _torch_slices(
+    model: ADM,
+    image_shape: tuple[int, int, int],
+    names: dict[Place, str],
+    layers: dict[str, str],
+    thirds: dict[str, int],
+) -> Iterator[Slice]:
+    """A layout of PyTorch modules, from the names of blocks and of the layers in them.
+
+    Axes [out, in, height, width] there are [height, width, in, out] here.
+    """
     for path, index, shape in _parts(model, image_shape):
         prefix, layer, leaf = _split(names, path, index)
-        theirs = ".".join(part for part in (prefix, layers.get(layer, layer)) if part)
-        theirs += ".bias" if leaf == "bias" else ".weight"
-        found.append(Slice(path, index, theirs, _torch_axes(leaf, shape), shape))
-    return found
-
-
-def _torch_axes(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Axes of PyTorch's [out, in, height, width] in the order [height, width, in, out]."""
-    if leaf != "kernel":
-        return tuple(range(len(shape)))
-    return (2, 3, 1, 0) if len(shape) == 4 else (1, 0)
+        module = ".".join(part for part in (prefix, layers.get(layer, layer)) if part)
+        theirs = f"{module}.{'bias' if leaf == 'bias' else 'weight'}"
+        axes = tuple(range(len(shape)))
+        if leaf == "kernel":
+            axes = (2, 3, 1, 0) if len(shape) == 4 else (1, 0)
+        yield Slice(path, index, theirs, axes, shape, thirds.get(layer))
 
 
 def _parts(

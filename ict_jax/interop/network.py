@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ict_jax import build
+from ict_jax import build, checks
 from ict_jax.build import Config
 from ict_jax.core.errors import require
 from ict_jax.models import DDPMpp
@@ -15,11 +15,11 @@ def network_of(config: Config, kind: type, name: str) -> tuple[Config, Any]:
       ArgumentError: it is another, or the config leaves something to the data.
     """
     require(
-        build.is_stated(config),
+        checks.is_stated(config),
         f"config.image_shape={config.image_shape} and config.precondition.sigma_data="
         f"{config.precondition.sigma_data} must be stated; set them to those of the network.",
     )
-    config = build.resolve(config, None)
+    config = checks.resolve(config, None)
     model = build.build_model(config)
     require(
         isinstance(model, kind) and not isinstance(model, DDPMpp),

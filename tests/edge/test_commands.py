@@ -95,7 +95,9 @@ def test_console_scripts_work_from_any_directory(tmp_path):
     assert "config.seed=-1 must be a whole number" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "evaluate"])
+@pytest.mark.parametrize(
+    "name", ["train", "sample", "evaluate", "import_weights", "export_weights"]
+)
 def test_help(name):
     result = command(name, "--help")
     assert result.returncode == 0 and not result.stderr
@@ -167,6 +169,25 @@ def mistakes(tmp_path):
         ("sample", [empty, out, "--seeds=a-b"], "--seeds=a-b is not a range; write"),
         ("sample", [empty, out, "--sigmas=80;1"], "--sigmas=80;1 is not a list of numbers"),
         ("sample", [empty, out, "--batch_size=x"], "batch_size"),
+        ("sample", [empty, out, "--sigmas=80", "--steps=2"], "both say at which levels to sample"),
+        ("import_weights", [out], "--source is missing; give it, as in --source=cd-lpips"),
+        ("import_weights", [f"--source={tmp_path}/no", out], "/no does not exist; give the file"),
+        ("import_weights", [f"--source={tmp_path}/file", out], "a config is needed for"),
+        (
+            "import_weights",
+            [f"--source={tmp_path}/file", "--config=configs/openai_cifar10.py", out],
+            "/file is empty; get it again",
+        ),
+        (
+            "import_weights",
+            [f"--source={tmp_path}/empty", "--config=configs/openai_imagenet64.py", out],
+            "unet/config.json cannot be read (No such file",
+        ),
+        ("export_weights", [empty], "--out is missing"),
+        ("export_weights", [empty, out], "should hold checkpoints and holds none"),
+        ("export_weights", [empty, out, "--format=onnx"], "<safetensors|diffusers>"),
+        ("train", ["--dry_run"], "--config is missing"),
+        ("train", [SMOKE, "--dry_run", "--config.total_steps=2"], "total_steps=2 is fewer than"),
         ("evaluate", [], "--checkpoint is missing"),
         ("evaluate", [empty], "should hold checkpoints and holds none"),
     ]

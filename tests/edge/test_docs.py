@@ -30,7 +30,8 @@ def commands(page):
 
 def smoke_form(line):
     """The command with the form of seconds, of this interpreter."""
-    line = re.sub(r"(configs/\w+\.py)(?!:)", r"\1:smoke", line)
+    if "--dry_run" not in line:
+        line = re.sub(r"(configs/\w+\.py)(?!:)", r"\1:smoke", line)
     words = shlex.split(line)
     assert words[0].removeprefix(".venv/bin/") in ("python", "ict-train"), line
     if words[0].endswith("python"):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 import ict_jax
 from configs import cifar10_ict, digits, imagenet64_ict, openai_cifar10
-from ict_jax import build, interop
+from ict_jax import build, checks, interop
 from ict_jax.checkpoints import Loaded, load_consistency_fn, load_ema
 from ict_jax.cli import common, export_weights, import_weights, sample
 from ict_jax.store import write_ema
@@ -96,7 +96,7 @@ def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
 
 def random_loaded(config):
     """A checkpoint of random parameters of the config's network."""
-    config = build.resolve(config, None)
+    config = checks.resolve(config, None)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: 0.1 * rng.standard_normal(leaf.shape).astype(np.float32),
@@ -322,7 +322,7 @@ def test_config_of_an_import_is_complete():
     """So that training can go on from it, and scoring finds its data."""
     loaded = interop.read_weights(golden.MSGPACK, tiny_cifar10())
     assert isinstance(loaded.config, ConfigDict)
-    build.check_config(loaded.config)
+    checks.check_config(loaded.config)
     assert loaded.step == int(
         flax.serialization.msgpack_restore(golden.MSGPACK.read_bytes())["step"]
     )

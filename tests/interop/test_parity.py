@@ -13,7 +13,7 @@ import pytest
 
 import ict_jax
 from configs import openai_cifar10, openai_imagenet64
-from ict_jax import build, interop
+from ict_jax import build, checks, interop
 from ict_jax.checkpoints import Loaded, load_consistency_fn
 from ict_jax.interop.arrays import import_arrays
 from ict_jax.interop.layouts import adm_layout
@@ -37,7 +37,7 @@ def config_of(model, image_shape):
     config.image_shape = image_shape
     with config.unlocked():
         config.model.update(golden.fields(model))
-    return build.resolve(config, None)
+    return checks.resolve(config, None)
 
 
 def published(name):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ict_jax
-from ict_jax import build
+from ict_jax import build, checks
 from ict_jax.sampler import Sampler
 from ict_jax.training import parallel
 from ict_jax.training.step import empty_metrics
@@ -19,7 +19,7 @@ def train(num_devices, **changes):
     """Losses of 20 steps, the averaged parameters and eight samples."""
     config = smoke_config(**changes)
     dataset = build.build_dataset(config)
-    config = build.resolve(config, dataset)
+    config = checks.resolve(config, dataset)
     batches = build.build_batches(config, dataset)
     mesh = parallel.make_mesh(num_devices=num_devices)
     state, window = parallel.init_on_mesh(
@@ -56,7 +56,7 @@ def test_accumulation_on_devices_agrees(one_device):
 
 
 def test_state_is_donated():
-    config = build.resolve(smoke_config(), dataset := build.build_dataset(smoke_config()))
+    config = checks.resolve(smoke_config(), dataset := build.build_dataset(smoke_config()))
     mesh = parallel.make_mesh(num_devices=2)
     state, window = parallel.init_on_mesh(
         lambda: (build.build_init_state(config)(), empty_metrics()), mesh
@@ -67,7 +67,7 @@ def test_state_is_donated():
 
 
 def test_samples_do_not_depend_on_the_batch_size():
-    config = build.resolve(smoke_config(), build.build_dataset(smoke_config()))
+    config = checks.resolve(smoke_config(), build.build_dataset(smoke_config()))
     mesh = parallel.make_mesh(num_devices=2)
     params = build.build_init_params(config)(jax.random.key(0))
     params = jax.tree.map(lambda p: p + 0.02, params)  # off the zero initialisation
@@ -121,7 +121,7 @@ def test_one_compilation_trains_through_all_stages(monkeypatch):
     config.discretization.s1 = 1280
     config.total_steps = 16
     dataset = build.build_dataset(config)
-    config = build.resolve(config, dataset)
+    config = checks.resolve(config, dataset)
     batches, disc = build.build_batches(config, dataset), build.build_discretization(config)
     mesh = parallel.make_mesh(num_devices=2)
     state, window = parallel.init_on_mesh(

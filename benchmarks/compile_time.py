@@ -1,0 +1,68 @@
+"""Seconds to trace, lower and compile the training step at full size, blocks scanned or not.
+
+  python benchmarks/compile_time.py configs/cifar10_ict.py configs/cifar10_ict_deep.py
+
+Allocates no parameters. Compilation is for the devices that JAX finds.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from ict_jax import build, checks
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("configs", nargs="+", type=Path, help="config files that state their data")
+    parser.add_argument("--batch_size", default=8, type=int)
+    parser.add_argument("--lower_only", action="store_true", help="do not compile")
+    arguments = parser.parse_args()
+    print("config                scanned   trace s   lower s  compile s")
+    for path in arguments.configs:
+        for scan in (False, True):
+            seconds = measure(load(path), scan, arguments.batch_size, not arguments.lower_only)
+            print(f"{path.stem:22}{scan!s:7}", *(f"{s:9.1f}" for s in seconds), flush=True)
+
+
+def load(path: Path) -> build.Config:
+    """The config in a file."""
+    sys.path.insert(0, str(path.resolve().parent.parent))  # config files import each other
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def measure(config: build.Config, scan: bool, batch_size: int, compiled: bool) -> list[float]:
+    """Seconds to trace, to lower and, if asked for, to compile."""
+    config.model.scan_blocks = scan
+    config = checks.resolve(config, None)
+    state = jax.eval_shape(build.build_init_state(config))
+    batch = {
+        "image": jax.ShapeDtypeStruct((batch_size, *config.image_shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+    }
+    times = [time.perf_counter()]
+    traced = jax.jit(build.build_train_step(config)).trace(state, batch)
+    times.append(time.perf_counter())
+    lowered = traced.lower()
+    times.append(time.perf_counter())
+    if compiled:
+        lowered.compile()
+        times.append(time.perf_counter())
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Configs checked, resolved and compared, before anything is compiled."""
+
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ict_jax import build
+from ict_jax.build import Config
+from ict_jax.core.errors import ArgumentError, require
+from ict_jax.data import Dataset, root_mean_square
+from ict_jax.training.parallel import check_batch_size
+
+RESULT_FREE = ("mesh", "logging", "evaluation", "checkpointing", "sampling")
+"""Sections that do not change the trained parameters; a resumed run may change them."""
+
+COMPUTE_ONLY = ("model.remat", "model.scan_blocks")
+"""Other keys of which the same holds, to rounding."""
+
+
+def check_config(config: Config) -> None:
+    """Builds every part that needs no data, so that mistakes show before compilation.
+
+    Raises:
+      ArgumentError: the first mistake found.
+    """
+    for name in ("seed", "total_steps", "batch_size"):
+        value = config[name]
+        require(
+            isinstance(value, int) and 0 <= value < 2**32,
+            f"config.{name}={value!r} must be a whole number from 0 to 2^32 - 1; choose another.",
+        )
+    build.build_train_step(config)
+
+
+def resolve(config: Config, dataset: Dataset | None) -> Config:
+    """A copy of the config in which what comes from the data is filled in.
+
+    `image_shape`, and `precondition.sigma_data` where it is None: the root mean square of the
+    training images in [-1, 1].
+
+    Args:
+      config: as made by a file in `configs/`.
+      dataset: the data; None if the config states both values itself (`is_stated`).
+
+    Raises:
+      ArgumentError: the images have another shape than the config states, or one that the
+        network does not take.
+    """
+    config = config.copy_and_resolve_references()
+    if dataset is not None:
+        shape = tuple(dataset.image_shape)
+        require(
+            config.image_shape is None or tuple(config.image_shape) == shape,
+            f"config.image_shape={config.image_shape}, but the images of {dataset.name} have "
+            f"shape {shape}; leave it out, or choose another config.data.",
+        )
+        with config.unlocked():
+            config.image_shape = shape
+            if config.precondition.sigma_data is None:
+                config.precondition.sigma_data = root_mean_square(dataset.train.images)
+    check_resolved(config)
+    return config
+
+
+def is_stated(config: Config) -> bool:
+    """Whether the config says itself what otherwise comes from the data."""
+    return config.image_shape is not None and config.precondition.sigma_data is not None
+
+
+def check_resolved(config: Config) -> None:
+    """Raises `ArgumentError` if the network or the scalings do not take what the data gave."""
+    build.build_bind(config)(None, None, None)
+    model: Any = build.build_model(config)
+    try:
+        model.check_image_shape(tuple(config.image_shape))
+    except ValueError as error:
+        raise ArgumentError(f"config.model: {error}") from error
+
+
+def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ, result-free sections left out."""
+    found = []
+    for key in sorted(set(old) | set(new)):
+        if (not prefix and key in RESULT_FREE) or prefix + key in COMPUTE_ONLY:
+            continue
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} ({a!r} -> {b!r})")
+    return found
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Raises `ArgumentError` unless the batch can be cut over devices and accumulation."""
+    check_batch_size(config.batch_size, config.training.accumulation_steps, mesh)
+
+
+def check_classes(config: Config, dataset: Dataset) -> None:
+    """Raises `ArgumentError` if the network has other classes than the data."""
+    classes = build.num_classes(config)
+    require(
+        classes in (0, dataset.num_classes),
+        f"config.model.num_classes={classes}, but {dataset.name} has {dataset.num_classes} "
+        "classes; use that number, or 0 for an unconditional model.",
+    )
