@@ -29,6 +29,7 @@ def check_config(config: Config) -> None:
             isinstance(value, int) and 0 <= value < 2**32,
             f"config.{name}={value!r} must be a whole number from 0 to 2^32 - 1; choose another.",
         )
+    require(config.batch_size >= 1, "config.batch_size=0 must be at least 1.")
     build.build_train_step(config)
 
 

@@ -20,7 +20,8 @@ from ict_jax.training.step import Batch, scale_images
 def dry_run(config: Config) -> None:
     """Checks a config and prints it resolved, with sizes, stages and operations.
 
-    The data is read only where the config does not state `image_shape` and `sigma_data`.
+    The data is read only where the config does not state `image_shape` and `sigma_data`. What is
+    said of the run's files, logging, sampling and scores is checked when a run starts.
 
     Raises:
       ArgumentError: something in the config is wrong.

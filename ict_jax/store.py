@@ -77,6 +77,10 @@ class Checkpoints:
         """The step of the newest whole checkpoint, None without one."""
         return self._manager.latest_step()
 
+    def has_state(self, step: int) -> bool:
+        """Whether training can go on from a checkpoint; imported weights have no state."""
+        return (self._directory / str(step) / "state").is_dir()
+
     def save(
         self, state: TrainState, window: Metrics, config: Config, *, score: float | None = None
     ) -> None:

@@ -43,6 +43,18 @@ def test_dry_run_of_the_paper_needs_no_data(tmp_path, capsys, monkeypatch):
     assert step == pytest.approx(four_forwards, rel=0.01)
 
 
+def test_dry_run_reads_the_data_where_it_must(capsys):
+    config = digits.get_config("smoke")
+    config.mesh.num_devices, config.training.accumulation_steps = 2, 4
+    config.model.dropout = 0.0
+    dry_run.dry_run(config)
+    out = " ".join(capsys.readouterr().out.split())
+    assert '"sigma_data": 0.846' in out and "batch per device 16 images, 4 at a time" in out
+    step = float(re.search(r"per image (\S+) in", out)[1])
+    total = float(re.search(r"FLOP in all (\S+)", out)[1])
+    assert total == pytest.approx(step * 32 * 20, rel=1e-3)
+
+
 def test_operations_of_a_dense_network_are_two_per_weight():
     config = resolved(digits.get_config())
     forward, step = dry_run.count_flops(config)

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from ict_jax.cli import common
+from ict_jax.core.errors import require
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
@@ -39,7 +40,7 @@ def run(values: flags.FlagValues) -> None:
     """Evaluates as the flags say."""
     checkpoint = common.required(values, "checkpoint", "--checkpoint=runs/digits")
 
-    from ict_jax import build  # late: --help and mistakes answer at once
+    from ict_jax import build, checks  # late: --help and mistakes answer at once
     from ict_jax.checkpoints import load_ema, locate
     from ict_jax.evaluation.run import Evaluator
     from ict_jax.files import writable_directory
@@ -54,6 +55,14 @@ def run(values: flags.FlagValues) -> None:
         sharding=parallel.replicated(mesh),
         what="--checkpoint",
     )
+    require(
+        not build.is_diffusion(config),
+        f"--checkpoint={checkpoint} is a diffusion model, and this command scores consistency "
+        "models; draw from it with ict_jax.cli.sample.",
+    )
+    dataset = build.build_dataset(config)
+    checks.check_classes(config, dataset)
+    config = checks.resolve(config, dataset)
     # A step stands in the checkpoints directory of its work directory.
     out = Path(common.value(values, "out") or locate(checkpoint).parent.parent)
     writable_directory(out, "--out")
@@ -68,7 +77,7 @@ def run(values: flags.FlagValues) -> None:
         **build.sampler_arguments(config),
         batch_size=common.value(values, "batch_size"),
     )
-    evaluator = Evaluator(build.build_dataset(config), sampler, **arguments)
+    evaluator = Evaluator(dataset, sampler, **arguments)
     say(f"scoring step {step:,} of {checkpoint}: train a classifier, compare")
     evaluator.write_scores(out, params, step, second_sigma=second_sigma)
 

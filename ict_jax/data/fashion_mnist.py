@@ -1,6 +1,7 @@
 """Fashion-MNIST from its original files: 70,000 articles of clothing, grey, ten classes."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -61,10 +62,10 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise ArgumentError(f"{path} is no whole gzip file ({error}); get it again.") from error
     start = 4 + 4 * dimensions
-    sizes = tuple(np.frombuffer(content[4:start], ">u4")) if len(content) >= start else ()
+    sizes = tuple(int.from_bytes(content[i : i + 4]) for i in range(4, start, 4))
     require(
         content[:4] == bytes([0, 0, UINT8, dimensions])
-        and len(content) == start + int(np.prod(sizes, dtype=np.int64)),
+        and len(content) == start + math.prod(sizes),
         f"{path} is no IDX file of bytes in {dimensions} dimensions, or is cut off; get it again.",
     )
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)

@@ -9,6 +9,8 @@ from ict_jax.interop.diffusers import read_diffusers
 from ict_jax.interop.diffusers import write_diffusers as write_diffusers
 from ict_jax.interop.export import read_safetensors_export
 from ict_jax.interop.export import write_safetensors as write_safetensors
+from ict_jax.interop.files import refusing
+from ict_jax.interop.network import check_loaded
 from ict_jax.interop.openai import read_openai_cifar10, read_openai_imagenet
 
 
@@ -26,7 +28,14 @@ def read_weights(path: str | Path, config: Config | None) -> Loaded:
       ArgumentError: it is missing, damaged, or not of the config's network.
     """
     path = Path(path)
-    require(path.exists(), f"{path} does not exist; give the file or directory of the weights.")
+    with refusing(path, "weights"):
+        require(path.exists(), f"{path} does not exist; give the file or directory of the weights.")
+        loaded = _read(path, config)
+        check_loaded(loaded, str(path))
+    return loaded
+
+
+def _read(path: Path, config: Config | None) -> Loaded:
     if path.suffix == ".safetensors":
         return read_safetensors_export(path)
     if config is None:

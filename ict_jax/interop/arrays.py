@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ict_jax.core.errors import require
@@ -59,11 +60,16 @@ def _take(array: np.ndarray, part: Slice, what: str) -> np.ndarray:
         array = array[..., 0]
     array = array.transpose(part.axes) if array.ndim == len(part.axes) else array
     require(
-        array.shape == part.shape and np.issubdtype(array.dtype, np.floating),
+        array.shape == part.shape and jnp.issubdtype(array.dtype, jnp.floating),
         f"{part.theirs} in {what} has shape {shape} and type {array.dtype}, expected floats for "
         f"{part.shape}; choose the network that it was made with.",
     )
-    return array.astype(np.float32)
+    array = array.astype(np.float32)
+    require(
+        bool(np.isfinite(array).all()),
+        f"{part.theirs} in {what} has values that are NaN or infinite; get it again.",
+    )
+    return array
 
 
 def check_names(got: set[str], expected: set[str], what: str) -> None:

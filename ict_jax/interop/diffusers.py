@@ -1,6 +1,7 @@
 """Directories of diffusers' ConsistencyModelPipeline, read and written without diffusers."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from ict_jax.interop.layouts import diffusers_layout
 from ict_jax.interop.network import network_of
 from ict_jax.models import ADM
 
+SCHEDULER = "CMStochasticIterativeScheduler"
 UNET_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 DIFFUSERS = "0.42.1"
 """The version of diffusers that exported directories were loaded with."""
 
 # What ADM is made of, in the words of UNet2DModel: value, and its default there.
 ADM_IS: dict[str, tuple[Any, Any]] = {
+    "_class_name": ("UNet2DModel", "UNet2DModel"),
     "time_embedding_type": ("positional", "positional"),
     "flip_sin_to_cos": (True, True),
     "freq_shift": (0, 0),
@@ -57,6 +60,11 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
     Raises:
       ArgumentError: a file is missing or damaged, or the network is none that ADM covers.
     """
+    require(
+        not build.is_diffusion(config),
+        "the config is of a diffusion model, and directories of diffusers are read for consistency "
+        "models only; leave out :edm.",
+    )
     unet, scheduler = directory / "unet", directory / "scheduler"
     config = config.copy_and_resolve_references()
     fields, image_shape = _adm_fields(read_json(unet / "config.json"), unet / "config.json")
@@ -64,6 +72,11 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
         config.model = ConfigDict(fields)
         config.image_shape = image_shape
         levels = read_json(scheduler / "scheduler_config.json")
+        require(
+            levels.get("_class_name") == SCHEDULER,
+            f"{scheduler / 'scheduler_config.json'} has _class_name={levels.get('_class_name')!r}, "
+            f"expected {SCHEDULER!r}; choose the directory of a ConsistencyModelPipeline.",
+        )
         config.precondition = ConfigDict({"name": "boundary"})
         for section, key in (
             (config.precondition, "sigma_data"),
@@ -105,19 +118,19 @@ def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
         f"this one has precondition {config.precondition.name!r} and multiplier "
         f"{model.c_noise_multiplier}; export it as safetensors.",
     )
-    directory = writable_directory(Path(directory), "the directory")
+    directory = Path(directory)
+    require(
+        not directory.exists() or (directory.is_dir() and not any(directory.iterdir())),
+        f"{directory} exists already and is not an empty directory; give a new one.",
+    )
+    writable_directory(directory.parent, "the directory")
     arrays = export_arrays(loaded.params, diffusers_layout(model, config.image_shape))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    for part in ("unet", "scheduler"):
-        (directory / part).mkdir(exist_ok=True)
-    safetensors.numpy.save_file(
-        arrays, directory / "unet" / UNET_WEIGHTS[0], metadata={"format": "pt"}
-    )
     disc = config.discretization
     texts = {
         "unet/config.json": _unet_config(model, config.image_shape),
         "scheduler/scheduler_config.json": {
-            "_class_name": "CMStochasticIterativeScheduler",
+            "_class_name": SCHEDULER,
             "_diffusers_version": DIFFUSERS,
             "num_train_timesteps": disc.s1 + 1,
             "sigma_min": disc.sigma_min,
@@ -130,12 +143,21 @@ def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
         "model_index.json": {
             "_class_name": "ConsistencyModelPipeline",
             "_diffusers_version": DIFFUSERS,
-            "scheduler": ["diffusers", "CMStochasticIterativeScheduler"],
+            "scheduler": ["diffusers", SCHEDULER],
             "unet": ["diffusers", "UNet2DModel"],
         },
     }
-    for name, value in texts.items():
-        (directory / name).write_text(json.dumps(value, indent=2) + "\n")
+    # Under another name until it is whole.
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export_") as partial:
+        whole = Path(partial) / "whole"
+        for part in ("unet", "scheduler"):
+            (whole / part).mkdir(parents=True)
+        safetensors.numpy.save_file(
+            arrays, whole / "unet" / UNET_WEIGHTS[0], metadata={"format": "pt"}
+        )
+        for name, value in texts.items():
+            (whole / name).write_text(json.dumps(value, indent=2) + "\n")
+        whole.rename(directory)
     return directory
 
 
@@ -175,9 +197,19 @@ def _adm_fields(unet: dict[str, Any], path: Path) -> tuple[dict[str, Any], tuple
             f"{path} has {name}={unet.get(name, default)!r}, expected {expected!r}: it is not the "
             "network of a released consistency model; choose another directory.",
         )
+    groups = unet.get("attn_norm_num_groups")
+    require(
+        groups == 32 or (groups is None and unet.get("resnet_time_scale_shift") != "scale_shift"),
+        f"{path} has attn_norm_num_groups={groups!r}, expected 32; choose another directory.",
+    )
     try:
         size, widths = unet["sample_size"], unet["block_out_channels"]
         height, width = size if isinstance(size, list) else (size, size)
+        classes = unet.get("num_class_embeds") or 0
+        numbers = [height, width, *widths, unet["layers_per_block"], unet["attention_head_dim"]]
+        for number in [*numbers, unet["in_channels"], classes + 1]:
+            if type(number) is not int or not 1 <= number < 2**20:
+                raise ValueError(f"{number!r} is no size")
         fields = {
             "name": "adm",
             "channels": widths[0],
@@ -190,7 +222,7 @@ def _adm_fields(unet: dict[str, Any], path: Path) -> tuple[dict[str, Any], tuple
             ),
             "head_channels": unet["attention_head_dim"],
             "scale_shift_norm": NORMS[unet.get("resnet_time_scale_shift", "default")],
-            "num_classes": unet.get("num_class_embeds") or 0,
+            "num_classes": classes,
             "c_noise_multiplier": 1000.0,
         }
         image_shape = (height, width, unet["in_channels"])

@@ -33,7 +33,10 @@ def write_safetensors(loaded: Loaded, path: str | Path) -> Path:
       ArgumentError: another suffix, or a directory that cannot be written to.
     """
     path = Path(path)
-    require(path.suffix == ".safetensors", f"{path} must end in .safetensors; rename it.")
+    require(
+        path.suffix == ".safetensors" and not path.is_dir(),
+        f"{path} must be a file whose name ends in .safetensors; choose another.",
+    )
     writable_directory(path.parent, "the directory")
     flat = jax.tree_util.tree_leaves_with_path(loaded.params)
     arrays = {_dotted(keys): np.ascontiguousarray(leaf) for keys, leaf in flat}

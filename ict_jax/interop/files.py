@@ -1,6 +1,8 @@
 """Files of weights to arrays by name. Nothing in a file is ever executed."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,9 @@ def read_msgpack(path: Path) -> dict[str, Any]:
     Raises:
       ArgumentError: the file is missing, cut off, or something else.
     """
-    try:
-        tree: Any = flax.serialization.msgpack_restore(_bytes(path))
-    except Exception as error:  # msgpack and Flax raise dozens of kinds on a damaged file
-        raise _unreadable(path, "a Flax msgpack file", error) from error
+    content = _bytes(path)
+    with refusing(path, "a Flax msgpack file"):
+        tree: Any = flax.serialization.msgpack_restore(content)
     require(isinstance(tree, dict), f"{path} holds no tree of arrays; choose another file.")
     return tree
 
@@ -42,15 +43,16 @@ def read_torch(path: Path) -> Named:
         raise ArgumentError(
             f"reading {path} needs PyTorch, which is not installed; run pip install torch."
         ) from error
-    try:
+    with refusing(path, "a PyTorch file of tensors alone"):
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # as many kinds here
-        raise _unreadable(path, "a PyTorch file of tensors alone", error) from error
-    require(
-        isinstance(state, dict) and all(torch.is_tensor(value) for value in state.values()),
-        f"{path} holds no state dict of tensors; choose the file of the EMA weights.",
-    )
-    return {name: value.float().numpy() for name, value in state.items()}
+        require(
+            isinstance(state, dict) and all(torch.is_tensor(value) for value in state.values()),
+            f"{path} holds no state dict of tensors; choose the file of the EMA weights.",
+        )
+        return {
+            name: (value.float() if value.is_floating_point() else value).detach().numpy()
+            for name, value in state.items()
+        }
 
 
 def read_safetensors(path: Path) -> tuple[Named, dict[str, str]]:
@@ -60,12 +62,10 @@ def read_safetensors(path: Path) -> tuple[Named, dict[str, str]]:
       ArgumentError: the file is missing, cut off, or something else.
     """
     _bytes(path, limit=1)
-    try:
+    with refusing(path, "a safetensors file"):
         with safetensors.safe_open(path, framework="flax") as file:
             arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}
             return arrays, file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
-        raise _unreadable(path, "a safetensors file", error) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -74,10 +74,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       ArgumentError: the file is missing or something else.
     """
-    try:
-        value = json.loads(_bytes(path))
-    except ValueError as error:
-        raise _unreadable(path, "a JSON file", error) from error
+    content = _bytes(path)
+    with refusing(path, "a JSON file"):
+        value = json.loads(content)
     require(isinstance(value, dict), f"{path} holds no JSON object; choose another file.")
     return value
 
@@ -94,9 +93,20 @@ def _bytes(path: Path, limit: int = -1) -> bytes:
     return content
 
 
-def _unreadable(path: Path, what: str, error: Exception) -> ArgumentError:
-    lines = str(error).strip().splitlines() or ["no message"]
-    return ArgumentError(
-        f"{path} cannot be read as {what} ({type(error).__name__}: {lines[0][:150]}); it is cut "
-        "off or of another kind: get it again, or choose another."
-    )
+@contextlib.contextmanager
+def refusing(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever a damaged or hostile file makes libraries raise into one sentence.
+
+    Raises:
+      ArgumentError: instead of any other exception.
+    """
+    try:
+        yield
+    except ArgumentError:
+        raise
+    except Exception as error:  # dozens of kinds, from msgpack to NumPy
+        lines = str(error).strip().splitlines() or ["no message"]
+        raise ArgumentError(
+            f"{path} cannot be read as {what} ({type(error).__name__}: {lines[0][:150]}); it is "
+            "cut off or of another kind: get it again, or choose another."
+        ) from error

@@ -199,8 +199,9 @@ def _parts(
     model: UNet, image_shape: tuple[int, int, int]
 ) -> Iterator[tuple[Path, int | None, tuple[int, ...]]]:
     """Path, place in the stack and shape of each part of our tree."""
-    x, one = jnp.zeros((1, *image_shape)), jnp.zeros(1)
-    tree = jax.eval_shape(model.init, jax.random.key(0), x, one, one.astype(int))["params"]
+    x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    one, label = (jax.ShapeDtypeStruct((1,), dtype) for dtype in (jnp.float32, jnp.int32))
+    tree = jax.eval_shape(model.init, jax.random.key(0), x, one, label)["params"]
     down, up = _plan(model)
     lengths = {run.name: run.length for run in down + up}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -104,7 +104,7 @@ def test_heun_solves_the_ode_to_second_order():
         sigmas = ict_jax.karras_sigmas(steps, sigma_min=0.002)[::-1].copy()
         x = ict_jax.heun_sample(gaussian_denoiser(spread), keys, SHAPE, sigmas, clip=False)
         errors.append(np.abs(np.asarray(x) - exact).max() / np.abs(exact).max())
-    assert errors[-1] < 2e-3
+    assert errors[-1] < 3e-3
     np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 4, rtol=0.25)
 
 

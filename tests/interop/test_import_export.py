@@ -1,6 +1,7 @@
 """Weights in and out: published outputs through a checkpoint, bitwise round trips, bad files."""
 
 import json
+import shutil
 
 import flax.serialization
 import jax
@@ -12,11 +13,13 @@ from ml_collections import ConfigDict
 
 import ict_jax
 from configs import cifar10_ict, digits, imagenet64_ict, openai_cifar10
-from ict_jax import build, checks, interop
+from ict_jax import build, checks, interop, loop
 from ict_jax.checkpoints import Loaded, load_consistency_fn, load_ema
 from ict_jax.cli import common, export_weights, import_weights, sample
+from ict_jax.interop.diffusers import ADM_IS
 from ict_jax.store import write_ema
 from tests import golden
+from tests.helpers import smoke_config
 
 in_this_process = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -66,6 +69,14 @@ def test_openai_checkpoint_gives_the_published_outputs(tmp_path, capsys):
     assert call(sample, f"--checkpoint={tmp_path}/run", "--seeds=0-3", f"--out={tmp_path}/s") == 0
     images = np.load(tmp_path / "s" / "samples.npz")["images"]
     assert images.shape == (4, 16, 16, 3) and images.std() > 1
+    arguments = [f"--checkpoint={tmp_path}/run", "--seeds=0-3", f"--out={tmp_path}/s"]
+    assert call(sample, *arguments, "--steps=2") == 0
+    saved = np.load(tmp_path / "s" / "samples.npz")
+    np.testing.assert_array_equal(saved["sigmas"], ict_jax.karras_sigmas(3)[:0:-1])
+    assert (saved["images"] != images).any()
+    # It has no training state, and is neither overwritten nor called damaged.
+    with pytest.raises(ict_jax.ArgumentError, match=r"holds imported weights .* --init_from"):
+        loop.train(smoke_config(), tmp_path / "run")
 
 
 @in_this_process
@@ -157,7 +168,11 @@ def altered_checkpoint(tmp_path, change):
 
 def test_bad_openai_checkpoints_are_refused(tmp_path, user_errors):
     whole = golden.MSGPACK.read_bytes()
+    tree = flax.serialization.msgpack_restore(whole)
     files = {
+        "step": (flax.serialization.msgpack_serialize(tree | {"step": "abc"}), "as weights"),
+        "steps": (flax.serialization.msgpack_serialize(tree | {"step": -5}), "has the step -5"),
+        "list": (flax.serialization.msgpack_serialize({"params_ema": {"a": [1, 2]}}), "as weights"),
         "cut": (whole[: len(whole) // 2], "cannot be read as a Flax msgpack file"),
         "empty": (b"", "is empty; get it again"),
         "text": (b"not found", "cannot be read as|holds no tree"),
@@ -191,6 +206,10 @@ def replace_first_kernel(tree, value):
             lambda tree: replace_first_kernel(tree, np.ones((3, 3, 3, 8), np.int32)),
             "Conv_0/kernel in .* type int32, expected floats",
         ),
+        (
+            lambda tree: replace_first_kernel(tree, np.full((3, 3, 3, 8), np.nan, np.float32)),
+            "Conv_0/kernel in .* has values that are NaN or infinite",
+        ),
     ],
 )
 def test_other_arrays_than_the_networks_are_named(tmp_path, change, message):
@@ -205,8 +224,32 @@ def test_weights_of_another_size_or_network_are_refused():
         interop.read_weights(golden.MSGPACK, tiny_cifar10(channels=16))
     with pytest.raises(ict_jax.ArgumentError, match="'adm' is another network than 'ncsnpp'"):
         interop.read_weights(golden.MSGPACK, imagenet64_ict.get_config())
+    ddpmpp = tiny_cifar10()
+    ddpmpp.model.name = "ddpmpp"
+    with pytest.raises(ict_jax.ArgumentError, match="'ddpmpp' is another network than 'ncsnpp'"):
+        interop.read_weights(golden.MSGPACK, ddpmpp)
     with pytest.raises(ict_jax.ArgumentError, match="must be stated; set them"):
         interop.read_weights(golden.MSGPACK, cifar10_ict.get_config("smoke"))
+
+
+BROKEN = [
+    ("precondition", None, "cannot be read as weights"),
+    ("precondition", {"name": "edm", "sigma_data": -1.0}, "sigma_data=-1.0 must be positive"),
+    ("discretization", {}, "cannot be read as weights"),
+    ("discretization", {"sigma_min": 2.0, "sigma_max": 1.0, "rho": 7.0}, "sigma_min=2.0"),
+    ("discretization", {"sigma_min": 0.1, "sigma_max": "x", "rho": 7.0}, "as weights"),
+    ("image_shape", [], "has shape|cannot be read|describes no network"),
+    ("image_shape", [7, 7, 1], "has shape"),
+    ("model", {"name": "adm", "head_channels": 0}, "cannot be read|describes no network"),
+]
+
+
+def broken_header(header, section, value):
+    config = json.loads(header["config"])
+    config[section] = value
+    if value is None:
+        del config[section]
+    return header | {"config": json.dumps(config)}
 
 
 def test_bad_safetensors_are_refused(tmp_path):
@@ -231,6 +274,9 @@ def test_bad_safetensors_are_refused(tmp_path):
         (arrays, header | {"step": "many"}, "header that describes no network"),
         ({k: v for k, v in arrays.items() if k != first}, header, "1 arrays are missing"),
         (arrays | {"more": np.ones(2)}, header, r"1 are left over, first \['more'\]"),
+        (arrays, header | {"step": "-5"}, "has the step -5"),
+        ({k: v.astype(np.float16) for k, v in arrays.items()}, header, "and type float16"),
+        *((arrays, broken_header(header, *change), message) for *change, message in BROKEN),
         (arrays | {first: np.ones((1, 1))}, header, r"has shape \(1, 1\) and type float32"),
     ]
     for changed, text, message in cases:
@@ -244,7 +290,7 @@ def test_an_import_overwrites_nothing(tmp_path):
     write_ema(tmp_path, *loaded)
     with pytest.raises(ict_jax.ArgumentError, match=r"already holds the checkpoints \['123'\]"):
         write_ema(tmp_path, *loaded)
-    with pytest.raises(ict_jax.ArgumentError, match=r"must end in \.safetensors"):
+    with pytest.raises(ict_jax.ArgumentError, match=r"name ends in \.safetensors"):
         interop.write_safetensors(loaded, tmp_path / "model.bin")
 
 
@@ -256,8 +302,13 @@ def exportable_adm():
 
 def test_diffusers_directory_round_trip_is_bitwise(tmp_path):
     loaded = exportable_adm()
-    interop.write_diffusers(loaded, tmp_path)
-    again = interop.read_weights(tmp_path, small("adm"))
+    loaded.config.discretization.update({"sigma_min": 0.01, "sigma_max": 40.0, "rho": 5.0})
+    loaded.config.precondition.update({"sigma_min": 0.01, "sigma_data": 0.6})
+    interop.write_diffusers(loaded, tmp_path / "out")
+    with pytest.raises(ict_jax.ArgumentError, match="exists already and is not an empty"):
+        interop.write_diffusers(loaded, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    again = interop.read_weights(tmp_path / "out", small("adm"))
     jax.tree.map(np.testing.assert_array_equal, again.params, loaded.params)
     for section in ("precondition", "discretization"):
         for key in ("sigma_min", "sigma_max", "rho", "sigma_data"):
@@ -270,8 +321,13 @@ def test_diffusers_directory_round_trip_is_bitwise(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"act_fn": "gelu"}, "act_fn='gelu', expected 'silu'"),
-        ({"downsample_type": "conv"}, "downsample_type='conv', expected 'resnet'"),
+        *(({name: "odd"}, f"has {name}='odd', expected") for name in ADM_IS),
+        ({"attn_norm_num_groups": 16}, "attn_norm_num_groups=16, expected 32"),
+        ({"attention_head_dim": 0}, "describes no network"),
+        ({"attention_head_dim": 64.0}, "describes no network"),
+        ({"sample_size": -8}, "describes no network"),
+        ({"num_class_embeds": 10**30}, "describes no network"),
+        ({"in_channels": True}, "describes no network"),
         ({"down_block_types": ["DownBlock2D"]}, "'down_block_types'.*ADM does not cover"),
         ({"block_out_channels": [64, 100]}, "describes no network|ADM does not cover"),
         ({"block_out_channels": []}, "describes no network"),
@@ -290,16 +346,26 @@ def test_directories_of_other_networks_are_refused(tmp_path, changes, message):
 
 
 def test_damaged_directories_are_refused(tmp_path):
-    loaded = exportable_adm()
-    interop.write_diffusers(loaded, tmp_path)
+    loaded, first, tmp_path = exportable_adm(), tmp_path / "a", tmp_path / "b"
+    interop.write_diffusers(loaded, first)
+    shutil.copytree(first, tmp_path)
     levels = tmp_path / "scheduler" / "scheduler_config.json"
-    levels.write_text('{"sigma_min": "small"}')
-    with pytest.raises(ict_jax.ArgumentError, match="has sigma_data=None, expected a number"):
-        interop.read_weights(tmp_path, small("adm"))
+    whole = json.loads(levels.read_text())
+    for change, message in [
+        ({"_class_name": "DDPMScheduler"}, "_class_name='DDPMScheduler', expected"),
+        ({"sigma_data": None}, "has sigma_data=None, expected a number"),
+        ({"sigma_data": -1}, "sigma_data=-1.0 must be positive"),
+        ({"sigma_max": 0}, "sigma_max=0.0"),
+        ({"sigma_min": float("nan")}, "sigma_min=nan"),
+        ({"rho": 10**400}, "cannot be read as weights"),
+    ]:
+        levels.write_text(json.dumps(whole | change))
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            interop.read_weights(tmp_path, small("adm"))
     levels.write_text("{")
     with pytest.raises(ict_jax.ArgumentError, match="cannot be read as a JSON file"):
         interop.read_weights(tmp_path, small("adm"))
-    interop.write_diffusers(loaded, tmp_path)
+    shutil.copytree(first, tmp_path, dirs_exist_ok=True)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ict_jax.ArgumentError, match=r"holds none of \['diffusion_pytorch_model"):
         interop.read_weights(tmp_path, small("adm"))
@@ -310,12 +376,17 @@ def test_damaged_directories_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("adm", "multiplied by 1000, and this one has .* multiplier 1.0"), ("ncsnpp", "is another")],
+    [("adm", r"multiplied by 1000, and this one has .* multiplier 1\.0"), ("ncsnpp", "is another")],
 )
 def test_networks_that_diffusers_cannot_run_are_refused(name, message, tmp_path):
     with pytest.raises(ict_jax.ArgumentError, match=message):
         interop.write_diffusers(random_loaded(small(name)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    diffusion = exportable_adm()
+    diffusion.config.precondition.name = "edm"
+    del diffusion.config.precondition.sigma_min
+    with pytest.raises(ict_jax.ArgumentError, match="this one has precondition 'edm'"):
+        interop.write_diffusers(diffusion, tmp_path / "out")
 
 
 def test_config_of_an_import_is_complete():

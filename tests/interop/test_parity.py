@@ -128,6 +128,10 @@ def test_our_network_equals_diffusers_at_other_sizes(model, image_shape, tmp_pat
     labels = np.array([0, 3, 4]) if model.num_classes else None
     interop.write_diffusers(loaded, tmp_path / "a")
     pipeline = diffusers.ConsistencyModelPipeline.from_pretrained(tmp_path / "a")
+    assert pipeline.scheduler.config.clip_denoised
+    pipeline.scheduler.set_timesteps(timesteps=[788, 0])  # counted from sigma_max
+    levels = ict_jax.karras_sigmas(config.discretization.s1 + 1)[::-1]
+    np.testing.assert_allclose(pipeline.scheduler.sigmas[:2], levels[[0, 788]], rtol=1e-6)
     theirs = torch_output(pipeline.unet, x, sigma, labels)
     ours = np.asarray(our_output(loaded, x, sigma, labels))
     assert np.abs(ours).std() > 0.1
@@ -177,6 +181,9 @@ def test_openai_pt_file(tmp_path):
     with jax.default_matmul_precision("highest"):
         out = jax.jit(f)(jnp.asarray(data["x"].transpose(0, 2, 3, 1)), jnp.asarray(data["sigma"]))
     np.testing.assert_allclose(np.asarray(out).transpose(0, 3, 1, 2), data["D_x1000"], atol=2e-5)
+    torch.save({k: torch.nn.Parameter(v) for k, v in state.items()}, tmp_path / "parameters.pt")
+    again = interop.read_weights(tmp_path / "parameters.pt", pt_config())
+    jax.tree.map(np.testing.assert_array_equal, again.params, loaded.params)
     half = {name: value.half() for name, value in state.items()}
     torch.save(half, tmp_path / "half.pt")
     rounded = interop.read_weights(tmp_path / "half.pt", pt_config())
@@ -225,6 +232,8 @@ def test_bad_pt_files_are_refused(tmp_path):
         ({k: v for k, v in state.items() if k != first}, "1 arrays are missing, first"),
         (state | {"more": torch.ones(2)}, r"1 are left over, first \['more'\]"),
         (state | {first: torch.ones(2, 3)}, r"has shape \(2, 3\) and type float32"),
+        (state | {first: state[first].int()}, "type int32, expected floats"),
+        (state | {first: state[first] * torch.nan}, "has values that are NaN or infinite"),
         ({"model": state}, "holds no state dict of tensors"),
         ([1, 2], "holds no state dict of tensors"),
     ]
