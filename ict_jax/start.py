@@ -131,11 +131,7 @@ def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
     step = checkpoints.latest_step()
     if step is None:
         return
-    require(
-        checkpoints.has_state(step),
-        f"--workdir holds imported weights without a training state (step {step:,}); start from "
-        "them in another --workdir with --init_from.",
-    )
+    checkpoints.require_state(step)
     # Through JSON, as the stored one went: tuples become lists.
     new = json.loads(json.dumps(config.to_dict()))
     keys = checks.differing_keys(checkpoints.config(step), new)

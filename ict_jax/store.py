@@ -77,9 +77,15 @@ class Checkpoints:
         """The step of the newest whole checkpoint, None without one."""
         return self._manager.latest_step()
 
-    def has_state(self, step: int) -> bool:
-        """Whether training can go on from a checkpoint; imported weights have no state."""
-        return (self._directory / str(step) / "state").is_dir()
+    def require_state(self, step: int) -> None:
+        """Raises `ArgumentError` unless training can go on from a checkpoint."""
+        path = self._directory / str(step)
+        require(
+            (path / "state").is_dir(),
+            f"the checkpoint {path} cannot be read for training, since it has no state: if it is "
+            "of imported weights, start from it in another --workdir with --init_from; if it is "
+            "damaged, delete that directory to go on from the step before it.",
+        )
 
     def save(
         self, state: TrainState, window: Metrics, config: Config, *, score: float | None = None

@@ -75,7 +75,9 @@ def test_openai_checkpoint_gives_the_published_outputs(tmp_path, capsys):
     np.testing.assert_array_equal(saved["sigmas"], ict_jax.karras_sigmas(3)[:0:-1])
     assert (saved["images"] != images).any()
     # It has no training state, and is neither overwritten nor called damaged.
-    with pytest.raises(ict_jax.ArgumentError, match=r"holds imported weights .* --init_from"):
+    with pytest.raises(
+        ict_jax.ArgumentError, match=r"has no state: if it is of imported .* --init_from"
+    ):
         loop.train(smoke_config(), tmp_path / "run")
 
 
