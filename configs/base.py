@@ -84,7 +84,9 @@ def _paper() -> ConfigDict:
     config.image_shape = placeholder(tuple)
     config.init_from = placeholder(str)  # from random weights: iCT, abstract [read]
 
-    config.data = ConfigDict({"name": "digits", "data_dir": placeholder(str)})
+    config.data = ConfigDict({"name": "digits"})  # [ours]
+    config.data.data_dir = placeholder(str)  # where the set has its own place
+    config.data.image_size = placeholder(int)  # for a folder of images
 
     config.model = ConfigDict({"name": placeholder(str)})  # each config names its network
 

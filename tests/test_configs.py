@@ -173,6 +173,7 @@ RECIPES = {
 OURS = {
     "seed",
     "data.data_dir",
+    "data.image_size",
     "model.remat",
     "model.scan_blocks",
     "training.accumulation_steps",

@@ -1,0 +1,69 @@
+"""One image file to the pixels of a training example."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from ict_jax.core.errors import ArgumentError, require
+
+COLOUR_MODES = ("RGB", "RGBA", "P", "L", "LA", "1")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def decode(path: Path, smallest: int) -> Image.Image:
+    """The RGB image in a file; transparent pixels become white.
+
+    Raises:
+      ArgumentError: no image, cut off, animated, of 16 bits, in the colours of printing, or its
+        short side has fewer than `smallest` pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            require(
+                getattr(image, "n_frames", 1) == 1,
+                f"{path} is animated, expected one picture; keep one of its frames.",
+            )
+            require(
+                image.mode in COLOUR_MODES,
+                f"{path} has the mode {image.mode}, expected 8-bit RGB or grey; convert it, or "
+                "leave it out.",
+            )
+            require(
+                min(image.size) >= smallest,
+                f"{path} has {image.width}x{image.height} pixels, fewer than the {smallest} to be "
+                "made; leave it out, or choose a smaller size.",
+            )
+            if image.mode in ("RGBA", "LA", "P"):
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                return Image.alpha_composite(white, image).convert("RGB")
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        _refuse(path, error)
+
+
+def _refuse(path: Path, error: Exception) -> NoReturn:
+    empty = path.is_file() and not path.stat().st_size
+    no_image = isinstance(error, UnidentifiedImageError)
+    reason = "is empty" if empty else "is no image" if no_image else f"cannot be read ({error})"
+    raise ArgumentError(f"{path} {reason}; repair it, or leave it out.") from error
+
+
+def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """A square of `size` pixels from the middle, resized as for ADM's ImageNet.
+
+    The image is halved by averaging (box filter) while its short side is at least twice `size`,
+    then resized so that the short side is `size` (bicubic), then cropped.
+
+    Source: Dhariwal & Nichol, 2021 (ADM), their code for class-conditional ImageNet.
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    scaled = (round(image.width * scale), round(image.height * scale))
+    pixels = np.asarray(image.resize(scaled, Image.Resampling.BICUBIC))
+    top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
+    return pixels[top : top + size, left : left + size]
