@@ -15,7 +15,7 @@ import ict_jax
 from configs import cifar10_ict, digits, imagenet64_ict, openai_cifar10
 from ict_jax import build, checks, interop, loop
 from ict_jax.checkpoints import Loaded, load_consistency_fn, load_ema
-from ict_jax.cli import common, export_weights, import_weights, sample
+from ict_jax.cli import common, evaluate, export_weights, import_weights, sample
 from ict_jax.interop.diffusers import ADM_IS
 from ict_jax.store import write_ema
 from tests import golden
@@ -105,6 +105,19 @@ def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
     assert build.grid(loaded.config, None) == tuple(ict_jax.karras_sigmas(40)[::-1])
     with pytest.raises(ict_jax.ArgumentError, match="holds a diffusion model"):
         load_consistency_fn(tmp_path / "run")
+
+
+@in_this_process
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [("edm", "is a diffusion model, and this command"), ("full", "images of digits have shape")],
+)
+def test_scoring_an_import_needs_its_data(form, message, tmp_path, capsys, user_errors):
+    config = tiny_cifar10(form)
+    config.data.name = "digits"
+    write_ema(tmp_path, *interop.read_weights(golden.MSGPACK, config))
+    assert call(evaluate, f"--checkpoint={tmp_path}") == common.EXIT_ERROR
+    assert message in capsys.readouterr().err
 
 
 def random_loaded(config):
