@@ -1,6 +1,7 @@
 """Data sets by name."""
 
 from ict_jax.core.errors import ArgumentError
+from ict_jax.data.cifar10 import load_cifar10
 from ict_jax.data.digits import load_digits
 from ict_jax.data.fashion_mnist import load_fashion_mnist
 from ict_jax.data.folder import load_folder
@@ -13,8 +14,9 @@ def load_data(name: str, *, data_dir: str | None = None, image_size: int | None 
 
     Args:
       name: `digits` (scikit-learn's handwritten digits, nothing to download), `fashion_mnist`
-        (its original files), `folder` (of image files, a subfolder per class), or `tfds:NAME`
-        for a set prepared by TensorFlow Datasets in the array_record format.
+        (its original files), `cifar10` (its original archive), `folder` (of image files, a
+        subfolder per class), or `tfds:NAME` for a set prepared by TensorFlow Datasets in the
+        array_record format.
       data_dir: where the files or TFDS's prepared sets are; default: where Debian's package or
         TFDS puts them.
       image_size: height and width to make of the images of a folder; other sets have their own.
@@ -26,11 +28,13 @@ def load_data(name: str, *, data_dir: str | None = None, image_size: int | None 
         return load_digits()
     if name == "fashion_mnist":
         return load_fashion_mnist(data_dir=data_dir)
+    if name == "cifar10":
+        return load_cifar10(data_dir=data_dir)
     if name == "folder":
         return load_folder(data_dir=data_dir, image_size=image_size)
     if name.startswith("tfds:"):
         return load_tfds(name.removeprefix("tfds:"), data_dir=data_dir)
     raise ArgumentError(
         f"data.name={name!r} is not a known data set; use 'digits', 'fashion_mnist', "
-        "'folder' or 'tfds:NAME', for instance 'tfds:cifar10'."
+        "'cifar10', 'folder' or 'tfds:NAME', for instance 'tfds:cifar10'."
     )

@@ -1,0 +1,65 @@
+"""CIFAR-10 from its original archive, without TensorFlow."""
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from ict_jax.core.errors import ArgumentError, require
+from ict_jax.data.images import Dataset, ImageSet, split_test
+
+ARCHIVE = "cifar-10-binary.tar.gz"
+CHECKSUM = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"  # SHA-256, as in TFDS
+SHAPE = (32, 32, 3)
+TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+TEST = ("test_batch.bin",)
+
+
+def load_cifar10(*, data_dir: str | None = None) -> Dataset:
+    """50,000 images uint8 [n, 32, 32, 3] for training, 10,000 held out, ten classes.
+
+    Args:
+      data_dir: holds `cifar-10-binary.tar.gz`, 170,052,171 bytes; default: the present directory.
+
+    Raises:
+      ArgumentError: the archive is missing or is not the published one.
+
+    Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+    """
+    path = Path(data_dir or ".") / ARCHIVE
+    require(
+        path.is_file(),
+        f"{path} does not exist; get https://www.cs.toronto.edu/~kriz/{ARCHIVE} (170,052,171 "
+        "bytes), and give its directory as config.data.data_dir.",
+    )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    require(
+        found == CHECKSUM,
+        f"{path} has the SHA-256 {found[:12]}..., expected {CHECKSUM[:12]}...; it is cut off or "
+        "another file: get it again.",
+    )
+    parts = _read(path)
+    validation, test = split_test(_join([parts[name] for name in TEST]))
+    return Dataset("cifar10", _join([parts[name] for name in TRAIN]), validation, test, 10)
+
+
+def _read(path: Path) -> dict[str, bytes]:
+    """The content of each binary file of the archive."""
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            files = {Path(member.name).name: archive.extractfile(member) for member in archive}
+            return {name: files[name].read() for name in (*TRAIN, *TEST)}  # pyright: ignore[reportOptionalMemberAccess]
+    except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError) as error:
+        raise ArgumentError(
+            f"{path} is no archive of CIFAR-10 ({error!r}); get it again."
+        ) from error
+
+
+def _join(contents: list[bytes]) -> ImageSet:
+    """Images and labels of records: one byte of class, then the planes red, green, blue."""
+    records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    planes = records[:, 1:].reshape(-1, 3, 32, 32)
+    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return ImageSet(images, records[:, 0].astype(np.int32))
