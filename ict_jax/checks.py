@@ -23,13 +23,13 @@ def check_config(config: Config) -> None:
     Raises:
       ArgumentError: the first mistake found.
     """
-    for name in ("seed", "total_steps", "batch_size"):
+    for name, least in {"seed": 0, "total_steps": 0, "batch_size": 1}.items():
         value = config[name]
         require(
-            isinstance(value, int) and 0 <= value < 2**32,
-            f"config.{name}={value!r} must be a whole number from 0 to 2^32 - 1; choose another.",
+            isinstance(value, int) and least <= value < 2**32,
+            f"config.{name}={value!r} must be a whole number from {least} to 2^32 - 1; choose "
+            "another.",
         )
-    require(config.batch_size >= 1, "config.batch_size=0 must be at least 1.")
     build.build_train_step(config)
 
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a run while it trains, written by Orbax in the background."""
+"""Writing checkpoints with Orbax: those of a run while it trains, and imported weights."""
 
 import shutil
 from pathlib import Path

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from ict_jax.core.errors import ArgumentError, require
 
@@ -61,6 +60,8 @@ def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
     Raises:
       ArgumentError: the file does not exist.
     """
+    from ml_collections import config_flags  # late: only some commands have a config
+
     for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
         name, equals, value = argument.lstrip("-").partition("=")
         if name != "config" or not argument.startswith("-"):

@@ -20,7 +20,7 @@ from ict_jax.cli import common
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """--config, --workdir and --init_from."""
+    """The flags of this command."""
     common.define_config(
         values,
         argv,
@@ -49,14 +49,14 @@ def run(values: flags.FlagValues) -> int:
     """Trains as the flags say."""
     example = "--config=configs/digits.py --workdir=runs/digits"
     config = common.required(values, "config", example)
+    if common.value(values, "init_from") is not None:
+        config.init_from = common.value(values, "init_from")
     if common.value(values, "dry_run"):
-        from ict_jax.dry_run import dry_run
+        from ict_jax.dry_run import dry_run  # late, as below
 
         dry_run(config)
         return 0
     workdir = common.required(values, "workdir", example)
-    if common.value(values, "init_from") is not None:
-        config.init_from = common.value(values, "init_from")
 
     from ict_jax import loop, metrics, stop  # late: --help and mistakes answer at once
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
 
 from ict_jax.data.images import Dataset, split_images
 
@@ -16,6 +15,8 @@ def load_digits() -> Dataset:
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998
     (the test part), CC BY 4.0, as packaged by scikit-learn.
     """
+    import sklearn.datasets  # late: it takes a second, and most data is not from there
+
     digits: Any = sklearn.datasets.load_digits()
     images = np.rint(digits.images[..., None] * (255 / 16)).astype(np.uint8)
     parts = split_images(images, digits.target.astype(np.int32), SPLIT_SIZES)

@@ -17,8 +17,8 @@ def load_data(name: str, *, data_dir: str | None = None, image_size: int | None 
         (its original files), `cifar10` (its original archive), `folder` (of image files, a
         subfolder per class), or `tfds:NAME` for a set prepared by TensorFlow Datasets in the
         array_record format.
-      data_dir: where the files or TFDS's prepared sets are; default: where Debian's package or
-        TFDS puts them.
+      data_dir: where the files or TFDS's prepared sets are; default: where Debian's package of
+        Fashion-MNIST or TFDS puts them, for CIFAR-10 the present directory.
       image_size: height and width to make of the images of a folder; other sets have their own.
 
     Raises:

@@ -41,6 +41,8 @@ def decode(path: Path, smallest: int) -> Image.Image:
                 white = Image.new("RGBA", image.size, "white")
                 return Image.alpha_composite(white, image).convert("RGB")
             return image.convert("RGB")
+    except ArgumentError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         _refuse(path, error)
 
