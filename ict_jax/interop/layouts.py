@@ -10,10 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ict_jax.interop.order import Path, Place, down_steps, middle_steps, plan, up_steps
 from ict_jax.models import ADM, NCSNpp
-from ict_jax.models.unet import Run, UNet, plan_runs
-
-Path = tuple[str, ...]
+from ict_jax.models.unet import UNet
 
 
 class Slice(NamedTuple):
@@ -36,35 +35,12 @@ class Slice(NamedTuple):
     third: int | None = None
 
 
-class Place(NamedTuple):
-    """A block of ours: the path of its submodule and its place in a stack."""
-
-    path: Path
-    index: int | None = None
-
-
-class Step(NamedTuple):
-    """A residual block in the order of computation, with what follows it at once.
-
-    Attributes:
-      block: the residual block.
-      attention: None if none follows.
-      resample: whether the block changes the resolution.
-      level: of its output.
-    """
-
-    block: Place
-    attention: Place | None
-    resample: bool
-    level: int
-
-
 def jcm_layout(model: NCSNpp, image_shape: tuple[int, int, int] = (32, 32, 3)) -> list[Slice]:
     """Names in the Flax tree of OpenAI's CIFAR-10 networks, joined by slashes.
 
     Source: the released checkpoints' own names.
     """
-    down, up = _down_steps(model, image_shape[0]), _up_steps(model, image_shape[0])
+    down, up = down_steps(model, image_shape[0]), up_steps(model, image_shape[0])
     names = {
         Place(("fourier",)): "GaussianFourierProjection_0",
         Place(("embed_0",)): "Dense_0",
@@ -73,7 +49,7 @@ def jcm_layout(model: NCSNpp, image_shape: tuple[int, int, int] = (32, 32, 3)) -
         Place(("norm_out",)): "GroupNorm_0",
         Place(("conv_out",)): "Conv_1",
     }
-    ordered = [*down, *_middle_steps(model), *up]
+    ordered = [*down, *middle_steps(model), *up]
     for number, step in enumerate(ordered):
         names[step.block] = f"ResnetBlockBigGANpp_{number}"
     attentions = [step.attention for step in ordered if step.attention is not None]
@@ -117,12 +93,12 @@ def adm_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> l
         Place(("middle_attention",)): "middle_block.1",
         Place(("middle_1",)): "middle_block.2",
     }
-    for number, step in enumerate(_down_steps(model, image_shape[0]), start=1):
+    for number, step in enumerate(down_steps(model, image_shape[0]), start=1):
         names[step.block] = f"input_blocks.{number}.0"
         if step.attention is not None:
             names[step.attention] = f"input_blocks.{number}.1"
     number, inside = -1, 0
-    for step in _up_steps(model, image_shape[0]):
+    for step in up_steps(model, image_shape[0]):
         # The block that doubles the resolution ends the group of the block before it.
         number, inside = (number, inside) if step.resample else (number + 1, 0)
         for place in (step.block, step.attention):
@@ -155,7 +131,7 @@ def diffusers_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)
         Place(("middle_1",)): "mid_block.resnets.1",
     }
     lowest, height = len(model.channel_mult) - 1, image_shape[0]
-    for side, steps in (("down", _down_steps(model, height)), ("up", _up_steps(model, height))):
+    for side, steps in (("down", down_steps(model, height)), ("up", up_steps(model, height))):
         counts: dict[int, int] = {}
         for step in steps:
             number = step.level if side == "down" else lowest - step.level
@@ -202,7 +178,7 @@ def _parts(
     x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     one, label = (jax.ShapeDtypeStruct((1,), dtype) for dtype in (jnp.float32, jnp.int32))
     tree = jax.eval_shape(model.init, jax.random.key(0), x, one, label)["params"]
-    down, up = _plan(model)
+    down, up = plan(model)
     lengths = {run.name: run.length for run in down + up}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
         path = tuple(key.key for key in keys)
@@ -221,42 +197,3 @@ def _split(names: dict[Place, str], path: Path, index: int | None) -> tuple[str,
         if prefix is not None:
             return prefix, ".".join(path[depth:-1]), path[-1]
     raise KeyError(f"no name for {path} at {index}")
-
-
-def _plan(model: UNet) -> tuple[list[Run], list[Run]]:
-    return plan_runs(model.channels, tuple(model.channel_mult), model.num_res_blocks)
-
-
-def _cells(run: Run, attend: bool) -> Iterator[Step]:
-    for place in range(run.length):
-        index = place if run.length > 1 else None
-        attention = Place((run.name, "attention"), index) if attend else None
-        yield Step(Place((run.name, "block"), index), attention, False, run.level)
-
-
-def _down_steps(model: UNet, image_height: int) -> Iterator[Step]:
-    level = 0
-    for run in _plan(model)[0]:
-        if run.level > level:
-            level = run.level
-            yield Step(Place((f"down_{level}_resample",)), None, True, level)
-        yield from _cells(run, image_height >> level in model.attention_resolutions)
-
-
-def _middle_steps(model: UNet) -> Iterator[Step]:
-    level = len(model.channel_mult) - 1
-    yield Step(Place(("middle_0",)), Place(("middle_attention",)), False, level)
-    yield Step(Place(("middle_1",)), None, False, level)
-
-
-def _up_steps(model: UNet, image_height: int) -> Iterator[Step]:
-    runs = _plan(model)[1]
-    for place, run in enumerate(runs):
-        attend = image_height >> run.level in model.attention_resolutions
-        cells = list(_cells(run, attend and not model.attend_after_last_up))
-        ends = place + 1 == len(runs) or runs[place + 1].level < run.level
-        if ends and attend and model.attend_after_last_up:
-            cells[-1] = cells[-1]._replace(attention=Place((f"up_{run.level}_attention",)))
-        yield from cells
-        if ends and run.level:
-            yield Step(Place((f"up_{run.level - 1}_resample",)), None, True, run.level - 1)
