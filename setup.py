@@ -21,6 +21,7 @@ setup(
     install_requires=[
         "clu>=0.0.12",
         "flax>=0.12",
+        "grain>=0.2.18",
         "jax>=0.10",
         "jaxtyping>=0.3",
         "ml_collections>=1.1",

@@ -19,6 +19,14 @@ from ml_collections.config_dict import placeholder
 SHALLOW = {"channel_mult": (1,), "num_res_blocks": 1, "attention_resolutions": ()}
 """The U-Nets of the smoke forms, which compile in seconds."""
 
+TINY = {
+    "channels": 16,
+    "channel_mult": (1, 2, 4),
+    "num_res_blocks": 1,
+    "attention_resolutions": (8,),
+}
+"""The NCSN++ of the hour forms."""
+
 
 def get_config(form: str = "full") -> ConfigDict:
     """The shared values, with those for CIFAR-10 where the data sets differ.
@@ -43,7 +51,7 @@ def check_form(form: str, *others: str) -> None:
 
 def make_smoke(config: ConfigDict, **model) -> None:
     """Cuts a config to seconds: few steps of a small network on the embedded digits."""
-    config.data.name = "digits"
+    config.data.update({"name": "digits", "image_size": None})
     config.image_shape = None
     config.total_steps = 20
     config.batch_size = 32
@@ -52,7 +60,7 @@ def make_smoke(config: ConfigDict, **model) -> None:
     config.sampling.num_images = 4
     config.logging.update({"every_steps": 5, "samples_every_steps": 10})
     config.checkpointing.every_steps = 10
-    config.evaluation.num_samples = 300
+    config.evaluation.update({"every_steps": None, "num_samples": 300})
 
 
 def make_diffusion(config: ConfigDict) -> None:
@@ -76,6 +84,31 @@ def make_narrow(config: ConfigDict, **model) -> None:
     config.checkpointing.update({"every_steps": 50, "keep_last": 10})
 
 
+def make_own(config: ConfigDict, **data) -> None:
+    """From a recipe of the paper to a set of another size that is not to be mirrored."""
+    config.data.update(data)
+    config.image_shape = None
+    config.precondition.sigma_data = placeholder(float)  # measured on the training images
+    config.total_steps = 200_000
+    config.batch_size = 256
+    config.training.ema_decay = 0.9999
+    config.training.flip = False
+    config.evaluation.update({"every_steps": 20_000, "at_end": True})
+
+
+def make_hour(config: ConfigDict, *, total_steps: int, batch_size: int, **model) -> None:
+    """A tiny network and few steps, at most an hour on two CPU cores."""
+    config.total_steps = total_steps
+    config.batch_size = batch_size
+    config.discretization.s1 = 80
+    config.optimizer.learning_rate = 1e-3
+    config.training.ema_decay = 0.995
+    config.model.update({"dropout": 0.0, **model})
+    config.logging.update({"every_steps": 50, "samples_every_steps": total_steps // 4})
+    config.checkpointing.every_steps = 250
+    config.evaluation.update({"every_steps": total_steps // 8, "num_samples": 1000})
+
+
 def _paper() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # [ours]
@@ -86,7 +119,13 @@ def _paper() -> ConfigDict:
 
     config.data = ConfigDict({"name": "digits"})  # [ours]
     config.data.data_dir = placeholder(str)  # where the set has its own place
-    config.data.image_size = placeholder(int)  # for a folder of images
+    config.data.image_size = placeholder(int)  # for a folder of images, and emoji
+    config.data.in_memory = placeholder(bool)  # if the training images take at most 2 GiB
+
+    config.pipeline = ConfigDict()
+    config.pipeline.on_device = placeholder(bool)  # what is in memory and takes at most 2 GiB
+    config.pipeline.read_threads = 8  # [ours]
+    config.pipeline.read_ahead = 4  # batches at most [ours]
 
     config.model = ConfigDict({"name": placeholder(str)})  # each config names its network
 

@@ -81,7 +81,9 @@ def build_dataset(config: Config) -> Dataset:
 
 def build_batches(config: Config, dataset: Dataset) -> Batches:
     """The training batches in the order of `config.seed`."""
-    return Batches(dataset.train, config.batch_size, config.seed)
+    return splat(
+        "pipeline", config.pipeline, Batches, dataset.train, config.batch_size, config.seed
+    )
 
 
 def build_model(config: Config) -> nn.Module:

@@ -7,13 +7,13 @@ from jax.sharding import Mesh
 from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.data import Dataset, root_mean_square
+from ict_jax.data import Dataset, measured_part, root_mean_square
 from ict_jax.training.parallel import check_batch_size
 
-RESULT_FREE = ("mesh", "logging", "evaluation", "checkpointing", "sampling")
+RESULT_FREE = ("mesh", "pipeline", "logging", "evaluation", "checkpointing", "sampling")
 """Sections that do not change the trained parameters; a resumed run may change them."""
 
-COMPUTE_ONLY = ("model.remat", "model.scan_blocks")
+COMPUTE_ONLY = ("data.in_memory", "model.remat", "model.scan_blocks")
 """Other keys of which the same holds, to rounding."""
 
 
@@ -37,7 +37,7 @@ def resolve(config: Config, dataset: Dataset | None) -> Config:
     """A copy of the config in which what comes from the data is filled in.
 
     `image_shape`, and `precondition.sigma_data` where it is None: the root mean square of the
-    training images in [-1, 1].
+    training images in [-1, 1] (of a large set, of a part).
 
     Args:
       config: as made by a file in `configs/`.
@@ -58,7 +58,8 @@ def resolve(config: Config, dataset: Dataset | None) -> Config:
         with config.unlocked():
             config.image_shape = shape
             if config.precondition.sigma_data is None:
-                config.precondition.sigma_data = root_mean_square(dataset.train.images)
+                images = measured_part(dataset.train).images
+                config.precondition.sigma_data = root_mean_square(images)
     check_resolved(config)
     return config
 

@@ -1,12 +1,15 @@
 """A training run: steps, reports, samples, checkpoints, scores."""
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.core.discretization import num_scales_at
+from ict_jax.feed import feed, make_take
 from ict_jax.files import locked_directory
 from ict_jax.metrics import check_finite, format_secs, say
 from ict_jax.pictures import save_png
@@ -58,9 +61,10 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
     first, total = int(progress.state.step), config.total_steps
     if first == total:
         return progress
-    rows = parallel.local_rows(config.batch_size)
     disc = build.build_discretization(config)
-    advance = compile_step(run, progress, rows)
+    feeds = feed(run.batches, run.mesh, first, total)
+    first_fed = next(feeds)
+    advance = compile_step(run, progress, first_fed)
     saved = checkpoints.latest_step()
     pending: tuple[int, Metrics] | None = None
 
@@ -73,9 +77,8 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
         pending = None
 
     log.start_clock(first)
-    for step in range(first + 1, total + 1):
-        batch = parallel.put_batch(run.batches(step - 1, rows), run.mesh)
-        progress = Progress(*advance(*progress, batch))
+    for step, fed in enumerate(itertools.chain([first_fed], feeds), start=first + 1):
+        progress = Progress(*advance(*progress, fed))
         flush()  # an earlier step is fetched only now that this one has been dispatched
         if _due(step, log.every_steps) or step == total:
             pending = (step, progress.window)
@@ -102,12 +105,13 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
     return progress
 
 
-def compile_step(run: Run, progress: Progress, rows: slice) -> Callable:
+def compile_step(run: Run, progress: Progress, fed: dict[str, Any]) -> Callable:
     """The jitted step, compiled before the clock of the rates starts."""
     started = time.monotonic()
-    batch = parallel.put_batch(run.batches(0, rows), run.mesh)
-    step = parallel.compile_train_step(build.build_train_step(run.config), run.mesh)
-    compiled = step.lower(*progress, batch).compile()
+    step = parallel.compile_train_step(
+        build.build_train_step(run.config), run.mesh, make_take(run.batches)
+    )
+    compiled = step.lower(*progress, fed).compile()
     say(f"compiled the training step in {time.monotonic() - started:.1f} s")
     return compiled
 

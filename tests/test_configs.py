@@ -9,6 +9,7 @@ import pytest
 import ict_jax
 from configs import base
 from ict_jax import build, checks, loop
+from ict_jax.data import Batches
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.metrics import RunLog
 from ict_jax.store import Checkpoints
@@ -34,14 +35,19 @@ def has(path, form):
 
 
 FORMS = [
-    (path, form) for path in FILES for form in ("full", "smoke", "narrow", "edm") if has(path, form)
+    (path, form) for path in FILES for form in ("full", "smoke", "narrow", "hour", "edm") if has(path, form)
 ]
 
 
+ELSEWHERE = {"fashion_mnist": 1, "emoji": 3}
+"""Sets that not every machine has, and their channels."""
+
+
 def resolved(config):
-    """The config with its data, except for files that not every machine has."""
-    if config.data.name == "fashion_mnist":
-        config.image_shape, config.precondition.sigma_data = (32, 32, 1), 0.87
+    """The config with its data, or with what would come from it."""
+    if config.data.name in ELSEWHERE:
+        size, channels = config.data.image_size or 32, ELSEWHERE[config.data.name]
+        config.image_shape, config.precondition.sigma_data = (size, size, channels), 0.87
     return checks.resolve(config, None if checks.is_stated(config) else build.build_dataset(config))
 
 
@@ -84,6 +90,7 @@ def test_every_key_is_taken(path, form):
     config = load(path, form)
     takers = {
         "mesh": [parallel.make_mesh],
+        "pipeline": [Batches],
         "logging": [RunLog],
         "checkpointing": [Checkpoints],
         "sampling": [Evaluator],
@@ -177,12 +184,13 @@ OURS = {
     "seed",
     "data.data_dir",
     "data.image_size",
+    "data.in_memory",
     "model.remat",
     "model.scan_blocks",
     "training.accumulation_steps",
     "sampling.num_images",
 }
-JOB = ("mesh", "logging", "checkpointing", "evaluation")
+JOB = ("mesh", "pipeline", "logging", "checkpointing", "evaluation")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -219,6 +227,7 @@ def test_defaults_of_the_method_are_those_of_the_paper():
         ("precondition", ict_jax.as_consistency_fn),
         ("optimizer", build.make_optimizer),
         ("training", build.make_train_step),
+        ("pipeline", Batches),
         ("checkpointing", Checkpoints),
         ("evaluation", Evaluator),
     ]:

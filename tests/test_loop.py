@@ -60,16 +60,16 @@ def one_device(**changes):
 
 
 def stop_at(monkeypatch, step, number=signal.SIGTERM):
-    """Sends this process a signal while the batch of a step is being made."""
-    original, calls = parallel.put_batch, []
+    """Sends this process a signal before a step of the run."""
+    original = loop.feed
 
-    def put_batch(batch, mesh):
-        calls.append(1)
-        if len(calls) == step + 1:  # the first call only compiles
-            os.kill(os.getpid(), number)
-        return original(batch, mesh)
+    def feed(*arguments):
+        for count, fed in enumerate(original(*arguments), start=1):
+            if count == step:
+                os.kill(os.getpid(), number)
+            yield fed
 
-    monkeypatch.setattr(parallel, "put_batch", put_batch)
+    monkeypatch.setattr(loop, "feed", feed)
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +199,12 @@ def test_divergence_names_the_last_good_checkpoint(tmp_path, monkeypatch, step, 
 def test_reports_are_fetched_after_the_next_step_was_dispatched(tmp_path, monkeypatch):
     events, original, report = [], loop.compile_step, metrics.RunLog.report
 
-    def compile_step(run, progress, rows):
-        advance = original(run, progress, rows)
+    def compile_step(run, progress, fed):
+        advance = original(run, progress, fed)
 
-        def noted(state, window, batch):
+        def noted(state, window, fed):
             events.append(("dispatch", len([e for e in events if e[0] == "dispatch"]) + 1))
-            return advance(state, window, batch)
+            return advance(state, window, fed)
 
         return noted
 

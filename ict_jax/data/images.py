@@ -1,6 +1,6 @@
-"""A set of labelled images in memory."""
+"""Sets of labelled images, in memory or on disk."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -8,18 +8,50 @@ from jaxtyping import Int32, UInt8
 from ict_jax.core.errors import require
 
 
+class Examples(Protocol):
+    """Labelled images by index."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of every image."""
+        ...
+
+    def read(self, index: np.ndarray) -> "ImageSet":
+        """The examples at integer indices [m], in that order."""
+        ...
+
+
 class ImageSet(NamedTuple):
-    """Images uint8 [n, h, w, c] and labels int32 [n] of one split."""
+    """Images uint8 [n, h, w, c] and labels int32 [n] in memory."""
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
 
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of every image."""
+        return self.images.shape[1:]
+
+    def read(self, index: np.ndarray) -> "ImageSet":
+        """The examples at integer indices [m], in that order."""
+        return ImageSet(self.images[index], self.labels[index])
+
 
 class Dataset(NamedTuple):
-    """A data set in its three disjoint splits."""
+    """A data set in its three disjoint splits, of which the last two are in memory."""
 
     name: str
-    train: ImageSet
+    train: Examples
     validation: ImageSet
     test: ImageSet
     num_classes: int
@@ -27,7 +59,7 @@ class Dataset(NamedTuple):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(h, w, c) of every image."""
-        return self.train.images.shape[1:]
+        return self.train.image_shape
 
 
 VALIDATION_PERCENT = 10
@@ -36,7 +68,7 @@ VALIDATION_PERCENT = 10
 
 def split_test(data: ImageSet) -> tuple[ImageSet, ImageSet]:
     """The validation and test parts of a published test split, in its order."""
-    cut = len(data.images) * VALIDATION_PERCENT // 100
+    cut = data.size * VALIDATION_PERCENT // 100
     return (
         ImageSet(data.images[:cut], data.labels[:cut]),
         ImageSet(data.images[cut:], data.labels[cut:]),
@@ -57,6 +89,18 @@ def split_images(images: np.ndarray, labels: np.ndarray, sizes: dict[str, int]) 
         parts[split] = ImageSet(images[index], labels[index])
         start += size
     return parts
+
+
+MEASURED_NUMBERS = 200_000_000
+"""Numbers in the images from which statistics of a training set are taken, at most."""
+
+
+def measured_part(data: Examples) -> ImageSet:
+    """All of a set, or as many of its images at random (NumPy seed 0) as are measured."""
+    most = max(1, MEASURED_NUMBERS // int(np.prod(data.image_shape)))
+    if data.size <= most:
+        return data if isinstance(data, ImageSet) else data.read(np.arange(data.size))
+    return data.read(np.sort(np.random.default_rng(0).permutation(data.size)[:most]))
 
 
 def root_mean_square(images: UInt8[np.ndarray, "n h w c"]) -> float:

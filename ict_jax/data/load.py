@@ -3,23 +3,33 @@
 from ict_jax.core.errors import ArgumentError
 from ict_jax.data.cifar10 import load_cifar10
 from ict_jax.data.digits import load_digits
+from ict_jax.data.emoji import load_emoji
 from ict_jax.data.fashion_mnist import load_fashion_mnist
 from ict_jax.data.folder import load_folder
 from ict_jax.data.images import Dataset
 from ict_jax.data.tfds_source import load_tfds
 
 
-def load_data(name: str, *, data_dir: str | None = None, image_size: int | None = None) -> Dataset:
+def load_data(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    in_memory: bool | None = None,
+) -> Dataset:
     """Loads a data set by name.
 
     Args:
       name: `digits` (scikit-learn's handwritten digits, nothing to download), `fashion_mnist`
-        (its original files), `cifar10` (its original archive), `folder` (of image files, a
-        subfolder per class), or `tfds:NAME` for a set prepared by TensorFlow Datasets in the
-        array_record format.
-      data_dir: where the files or TFDS's prepared sets are; default: where Debian's package of
-        Fashion-MNIST or TFDS puts them, for CIFAR-10 the present directory.
-      image_size: height and width to make of the images of a folder; other sets have their own.
+        (its original files), `cifar10` (its original archive), `emoji` (drawn from Debian's Noto
+        font), `folder` (of image files, a subfolder per class), or `tfds:NAME` for a set prepared
+        by `ict_jax.cli.prepare` or TensorFlow Datasets in the array_record format.
+      data_dir: where the files or the prepared sets are; default: where Debian's packages of
+        Fashion-MNIST and emoji or TFDS put them, for CIFAR-10 the present directory.
+      image_size: height and width to make of emoji and of the images of a folder; other sets have
+        their own.
+      in_memory: whether the training images of a `tfds:` set are read into memory at once; default:
+        if they take at most 2 GiB.
 
     Raises:
       ArgumentError: an unknown name, or a set that is not where it should be.
@@ -30,11 +40,13 @@ def load_data(name: str, *, data_dir: str | None = None, image_size: int | None 
         return load_fashion_mnist(data_dir=data_dir)
     if name == "cifar10":
         return load_cifar10(data_dir=data_dir)
+    if name == "emoji":
+        return load_emoji(data_dir=data_dir, image_size=image_size)
     if name == "folder":
         return load_folder(data_dir=data_dir, image_size=image_size)
     if name.startswith("tfds:"):
-        return load_tfds(name.removeprefix("tfds:"), data_dir=data_dir)
+        return load_tfds(name.removeprefix("tfds:"), data_dir=data_dir, in_memory=in_memory)
     raise ArgumentError(
         f"data.name={name!r} is not a known data set; use 'digits', 'fashion_mnist', "
-        "'cifar10', 'folder' or 'tfds:NAME', for instance 'tfds:cifar10'."
+        "'cifar10', 'emoji', 'folder' or 'tfds:NAME', for instance 'tfds:cifar10'."
     )

@@ -1,53 +1,124 @@
-"""Batches as a function of the step alone: nothing to save, exact on resume."""
+"""The batches of a run: a function of (seed, step) alone, held on devices or read ahead."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from ict_jax.core.errors import require
-from ict_jax.data.images import ImageSet
+from ict_jax.data.images import Examples, ImageSet
+from ict_jax.data.order import HostOrder
+
+DEVICE_BYTES = 2**31
+"""Sets up to this size are held on every device unless the config says otherwise."""
 
 
 class Batches:
-    """`batches(step)` -> the rows of the global batch of that step that `rows` selects.
+    """The stream of examples is one seeded permutation of the set after another.
 
-    The stream of examples is one seeded permutation of the set after another; batch k holds
-    its places k b to (k + 1) b - 1. It depends on the seed and the step, not on how many
-    hosts or devices share the batch.
+    Batch k holds its places k b to (k + 1) b - 1, whatever the number of hosts and devices. So
+    the step is the whole state, a resumed run reads on where it stopped, and each example is read
+    once an epoch.
     """
 
-    def __init__(self, data: ImageSet, batch_size: int, seed: int):
+    def __init__(
+        self,
+        data: Examples,
+        batch_size: int,
+        seed: int,
+        *,
+        on_device: bool | None = None,
+        read_threads: int = 8,
+        read_ahead: int = 4,
+    ):
         """Checks the sizes.
 
+        Args:
+          data: the training split.
+          batch_size: of the global batch.
+          seed: of the order.
+          on_device: whether every device holds the whole set and indexes it inside the training
+            step; otherwise the host reads batches ahead. None: if it is in memory and takes at
+            most 2 GiB.
+          read_threads: that read images ahead.
+          read_ahead: batches to read ahead at most.
+
         Raises:
-          ArgumentError: batch_size < 1, or more than the images there are.
+          ArgumentError: a number is out of its range, or a set that is not in memory is to be held
+            on the devices.
         """
         require(
-            1 <= batch_size <= len(data.images),
-            f"batch_size={batch_size} must be between 1 and the {len(data.images)} training "
+            1 <= batch_size <= data.size,
+            f"batch_size={batch_size} must be between 1 and the {data.size} training "
             "images; choose a smaller batch.",
         )
-        self._data = data
-        self._batch_size = batch_size
-        self._seed = seed
-        self._orders: dict[int, np.ndarray] = {}
+        require(
+            read_threads >= 1 and read_ahead >= 1,
+            f"pipeline.read_threads={read_threads} and pipeline.read_ahead={read_ahead} must be at "
+            "least 1; 8 and 4 are usual.",
+        )
+        in_memory = isinstance(data, ImageSet)
+        require(
+            in_memory or not on_device,
+            "pipeline.on_device=True, but the training images are on disk; set "
+            "config.data.in_memory=True too, or leave it out.",
+        )
+        if on_device is None:
+            on_device = in_memory and data.images.nbytes <= DEVICE_BYTES
+        self.on_device = on_device
+        self.seed = seed
+        self.batch_size = batch_size
+        self.data = data
+        self._threads = read_threads
+        self._ahead = read_ahead
+        self._order = HostOrder(seed, data.size)
+
+    def held(self) -> dict[str, np.ndarray]:
+        """The whole set, `image` and `label`, for the devices to hold."""
+        assert isinstance(self.data, ImageSet)
+        return {"image": self.data.images, "label": self.data.labels}
+
+    def indices(self, step: int, rows: slice = slice(None)) -> np.ndarray:
+        """Indices into the set of the selected rows of the global batch of a step."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        return self._order(places[rows])
+
+    def read_places(self, places: np.ndarray) -> ImageSet:
+        """The examples at places of the stream."""
+        return self.data.read(self._order(places))
 
     def __call__(self, step: int, rows: slice = slice(None)) -> dict[str, np.ndarray]:
         """`image` uint8 [r, h, w, c] and `label` int32 [r] of the selected rows."""
-        index = self.indices(step)[rows]
-        return {"image": self._data.images[index], "label": self._data.labels[index]}
+        images, labels = self.data.read(self.indices(step, rows))
+        return {"image": images, "label": labels}
 
-    def indices(self, step: int) -> np.ndarray:
-        """Indices into the set of the whole global batch of a step, [b]."""
-        size = len(self._data.images)
-        places = step * self._batch_size + np.arange(self._batch_size)
-        epochs = places // size
-        return np.concatenate(
-            [self._order(int(epoch))[places[epochs == epoch] % size] for epoch in np.unique(epochs)]
+    def stream(self, first: int, last: int, rows: slice) -> Iterator[dict[str, np.ndarray]]:
+        """The same batches for the steps `first` to `last` - 1, read ahead in threads."""
+        import grain  # late: it takes a second, and small sets do without it
+
+        places = _Places(self, first, last, rows)
+        options = grain.ReadOptions(
+            num_threads=self._threads, prefetch_buffer_size=self._ahead * places.per_step
         )
+        parts = grain.MapDataset.source(places).to_iter_dataset(options)
+        return iter(parts.batch(places.per_step))
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            # A batch spans at most two epochs, so two orders are kept.
-            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
-            rng = np.random.default_rng([self._seed, epoch])
-            self._orders[epoch] = rng.permutation(len(self._data.images))
-        return self._orders[epoch]
+
+class _Places:
+    """The examples of the selected rows of successive batches, one at a time."""
+
+    def __init__(self, batches: Batches, first: int, last: int, rows: slice):
+        start, stop, _ = rows.indices(batches.batch_size)
+        self.per_step = stop - start
+        self._batches = batches
+        self._start = first * batches.batch_size + start
+        self._length = (last - first) * self.per_step
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> dict[str, np.ndarray]:
+        step, row = divmod(int(index), self.per_step)
+        place = self._start + step * self._batches.batch_size + row
+        images, labels = self._batches.read_places(np.array([place]))
+        return {"image": images[0], "label": labels[0]}

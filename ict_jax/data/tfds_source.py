@@ -1,61 +1,123 @@
-"""Image sets prepared by TensorFlow Datasets, read without TensorFlow."""
+"""Image sets prepared by TensorFlow Datasets or by `prepare`, read without TensorFlow."""
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.images import Dataset, ImageSet, split_test
 
+MEMORY_BYTES = 2**31
+"""Training splits up to this size are read into memory unless the config says otherwise."""
 
-def load_tfds(name: str, *, data_dir: str | None = None) -> Dataset:
-    """Reads the splits `train` and `test` of a TFDS set wholly into memory.
+DOWNSAMPLED = ("imagenet_resized", "downsampled_imagenet")
+"""Sets of TFDS that are called ImageNet 64x64 and are not the one of the papers."""
+
+
+class StoredSet:
+    """Images and labels of a split on disk, decoded when they are read; threads may share one."""
+
+    def __init__(self, name: str, source: Any):
+        """Looks at the first example.
+
+        Args:
+          name: for messages.
+          source: random access to dicts with `image` uint8 [h, w, c] and `label`.
+
+        Raises:
+          ArgumentError: the set is empty, or lacks one of the two features.
+        """
+        first = source[0] if len(source) else {}
+        require(
+            {"image", "label"} <= set(first),
+            f"{name} has the features {sorted(first)}, expected 'image' and 'label'; choose "
+            "another set.",
+        )
+        self._name = name
+        self._source = source
+        self.size = len(source)
+        self.image_shape = first["image"].shape
+
+    def read(self, index: np.ndarray) -> ImageSet:
+        """The examples at integer indices [m], in that order.
+
+        Raises:
+          ArgumentError: an image has another shape than the first.
+        """
+        examples = [self._source[int(i)] for i in index]
+        for i, example in zip(index, examples, strict=True):
+            require(
+                example["image"].shape == self.image_shape,
+                f"image {i} of {self._name} has the shape {example['image'].shape} and the first "
+                f"{self.image_shape}, expected one for all; resize them when preparing the set.",
+            )
+        images = np.stack([example["image"] for example in examples])
+        return ImageSet(images, np.array([example["label"] for example in examples], np.int32))
+
+    def read_all(self) -> ImageSet:
+        """The whole split in memory."""
+        parts = np.array_split(np.arange(self.size), math.ceil(self.size / 1000))
+        with ThreadPoolExecutor() as pool:
+            read = list(pool.map(self.read, parts))
+        return ImageSet(*(np.concatenate(arrays) for arrays in zip(*read, strict=True)))
+
+
+def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None = None) -> Dataset:
+    """A set of TFDS with the splits `train` and `test` (or `validation`).
 
     The set must have been prepared with `file_format="array_record"`, which is read by random
     access; it must have the features `image` (one size) and `label`.
+
+    Args:
+      name: of the set.
+      data_dir: where it was prepared; default: where TFDS puts its sets.
+      in_memory: whether to read the training images now; otherwise each batch is read from disk.
+        None: if they take at most 2 GiB.
 
     Raises:
       ArgumentError: the set is not prepared there, or its features do not fit.
     """
     import tensorflow_datasets as tfds
 
+    what = f"data.name='tfds:{name}'"
+    if name.startswith(DOWNSAMPLED):
+        logging.warning(
+            "%s is the ImageNet of Chrabaszcz et al., resized in one step and without cropping; "
+            "CM, iCT and their scores are of another ImageNet 64x64, which prepare makes.",
+            what,
+        )
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-        train, test = (_read(name, builder.as_data_source(split)) for split in ("train", "test"))
+        held_out = "test" if "test" in builder.info.splits else "validation"
+        train, test = (
+            StoredSet(what, builder.as_data_source(split)) for split in ("train", held_out)
+        )
         num_classes = builder.info.features["label"].num_classes
+    except ArgumentError:
+        raise
     except (
         tfds.core.DatasetNotFoundError,
         AssertionError,  # not prepared there
         NotImplementedError,  # prepared in another format
         FileNotFoundError,
         KeyError,  # no such split
+        ValueError,
         AttributeError,  # labels that are no classes
     ) as error:
         raise ArgumentError(
-            f"data.name='tfds:{name}' was not found prepared as array_record, with the splits "
+            f"{what} was not found prepared as array_record, with the splits "
             f"'train' and 'test', in {data_dir or 'the default directory of TFDS'} "
-            f'({_first_line(error)}); prepare it there with file_format="array_record".'
+            f"({_first_line(error)}); give its directory as config.data.data_dir, or make it with "
+            "ict_jax.cli.prepare."
         ) from error
-    validation, test = split_test(test)
-    return Dataset(f"tfds:{name}", train, validation, test, num_classes)
-
-
-def _read(name: str, source: Any) -> ImageSet:
-    examples = [source[index] for index in range(len(source))]
-    require(
-        bool(examples) and {"image", "label"} <= set(examples[0]),
-        f"data.name='tfds:{name}' has the features {sorted(examples[0]) if examples else []}, "
-        "expected 'image' and 'label'; choose another set.",
-    )
-    shapes = {example["image"].shape for example in examples}
-    require(
-        len(shapes) == 1,
-        f"data.name='tfds:{name}' has images of {len(shapes)} sizes, for instance "
-        f"{sorted(shapes)[:2]}, expected one; resize them when preparing the set.",
-    )
-    return ImageSet(
-        np.stack([example["image"] for example in examples]),
-        np.array([example["label"] for example in examples], np.int32),
+    if in_memory is None:
+        in_memory = train.size * math.prod(train.image_shape) <= MEMORY_BYTES
+    validation, test = split_test(test.read_all())
+    return Dataset(
+        f"tfds:{name}", train.read_all() if in_memory else train, validation, test, num_classes
     )
 
 

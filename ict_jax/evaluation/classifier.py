@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from ict_jax.data import Dataset, ImageSet
+from ict_jax.data import Dataset, ImageSet, measured_part
 from ict_jax.training.step import scale_images
 
 FEATURES = 64
@@ -64,12 +64,12 @@ class Extractor:
         rng = np.random.default_rng(0)
         train = dataset.train
         for _ in range(STEPS):
-            index = rng.integers(0, len(train.images), BATCH_SIZE)
-            params, opt_state = step(params, opt_state, train.images[index], train.labels[index])
+            examples = train.read(rng.integers(0, train.size, BATCH_SIZE))
+            params, opt_state = step(params, opt_state, *examples)
         self._params = params
         self._scale = 1.0
         self._apply = jax.jit(lambda params, images: model.apply(params, scale_images(images)))
-        self._scale = float(np.sqrt((self(train.images).features ** 2).mean()))
+        self._scale = float(np.sqrt((self(measured_part(train).images).features ** 2).mean()))
 
     def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Described:
         """Features, confidence and class of each image, in batches of 1,000.

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ict_jax.core.errors import require
-from ict_jax.data import Dataset
+from ict_jax.data import Dataset, measured_part
 from ict_jax.evaluation.classifier import Described, Extractor
 from ict_jax.evaluation.frechet import frechet_distance, kernel_distance, moments
 from ict_jax.pictures import to_uint8
@@ -93,10 +93,14 @@ class Scorer:
     def gaussian(self) -> UInt8[np.ndarray, "n h w c"]:
         """Draws from the normal law with the training images' mean and covariance."""
         rng = np.random.default_rng(3)
-        flat = self.dataset.train.images.reshape(len(self.dataset.train.images), -1) / 127.5 - 1
-        values, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))
-        root = vectors * np.sqrt(np.maximum(values, 0))
-        draws = flat.mean(0) + rng.standard_normal((self.num_samples, flat.shape[1])) @ root.T
+        flat = _flat(measured_part(self.dataset.train).images)
+        n, d = flat.shape
+        if n > d:
+            values, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))
+            root = vectors * np.sqrt(np.maximum(values, 0))
+        else:  # the covariance has no full rank, and root @ root.T is it without an eigensystem
+            root = (flat - flat.mean(0)).T / np.sqrt(n - 1)
+        draws = flat.mean(0) + rng.standard_normal((self.num_samples, root.shape[1])) @ root.T
         return to_uint8(draws.reshape(-1, *self.dataset.image_shape))
 
     def nearest(self, images: UInt8[np.ndarray, "m h w c"]) -> dict[str, float]:
@@ -104,11 +108,7 @@ class Scorer:
 
         Samples that were copies would have them near zero; see those of held-out images.
         """
-
-        def flat(x: np.ndarray) -> np.ndarray:
-            return x.reshape(len(x), -1) / 127.5 - 1
-
-        a, b = flat(images[:1000]), flat(self.dataset.train.images)
+        a, b = _flat(images[:1000]), _flat(measured_part(self.dataset.train).images)
         squared = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
         distances = np.sqrt(np.maximum(squared.min(1), 0))
         return {
@@ -195,6 +195,11 @@ def table(scores: dict[str, Any]) -> str:
         + ", ".join(f"{name} {value['median']:.3f}" for name, value in nearest.items())
     )
     return "\n".join(lines)
+
+
+def _flat(images: UInt8[np.ndarray, "n h w c"]) -> np.ndarray:
+    """Images as rows of numbers in [-1, 1]."""
+    return images.reshape(len(images), -1) / 127.5 - 1
 
 
 def _confident(described: Described) -> float:

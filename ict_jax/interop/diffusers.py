@@ -113,6 +113,11 @@ def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
     """
     config, model = network_of(loaded.config, ADM, "adm")
     require(
+        model.min_group_channels == 1,
+        f"this network has group norms of at least {model.min_group_channels} channels a group "
+        "and diffusers' has 32 groups; export it as safetensors.",
+    )
+    require(
         model.c_noise_multiplier == 1000 and not build.is_diffusion(config),
         f"diffusers' scheduler is for consistency models whose c_noise is multiplied by 1000, and "
         f"this one has precondition {config.precondition.name!r} and multiplier "

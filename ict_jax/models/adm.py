@@ -23,6 +23,8 @@ class ADM(UNet):
       c_noise_multiplier: factor of c_noise = log(sigma) / 4 before the positional embedding. The
         models released with CM have 1000. iCT does not say; its statement that the embedding is
         as smooth as Fourier features of scale 0.02 holds for 1 only.
+      min_group_channels: group norms have 32 groups, or fewer where a group would have fewer
+        channels than this. ADM has 32 always; narrow networks need more than one channel a group.
 
     Source: Dhariwal & Nichol, 2021, as in the code of CM's authors; iCT, Section 3.1 and Appendix.
     """
@@ -34,6 +36,7 @@ class ADM(UNet):
     head_channels: int = 64
     scale_shift_norm: bool = False
     c_noise_multiplier: float = 1.0
+    min_group_channels: int = 1
 
     def conventions(self) -> Conventions:
         """Those of ADM: PyTorch's default initialisation, zeros in the last layers."""
@@ -44,7 +47,7 @@ class ADM(UNet):
             last_init=nn.initializers.zeros,
             torch_bias=True,
             norm_epsilon=1e-5,
-            min_group_channels=1,
+            min_group_channels=self.min_group_channels,
             resample_kernel=(1, 1),
             project_resampled=False,
             skip_scale=1.0,

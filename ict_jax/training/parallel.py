@@ -50,15 +50,26 @@ def check_batch_size(batch_size: int, accumulation_steps: int, mesh: Mesh) -> No
 
 def init_on_mesh(init: Callable[[], Any], mesh: Mesh) -> Any:
     """Runs `init()` as one program whose result is born replicated on the mesh."""
-    return jax.jit(init, out_shardings=replicated(mesh))()
+    return compile_whole(init, mesh)()
+
+
+def compile_whole(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Jits a function whose result every device holds whole."""
+    return jax.jit(function, out_shardings=replicated(mesh))
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     """Assembles a global batch from the rows that this process holds."""
-    sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
-    }
+    return _put(batch, batch_sharding(mesh))
+
+
+def put_whole(arrays: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
+    """Copies arrays, which every process holds whole, to every device."""
+    return _put(arrays, replicated(mesh))
+
+
+def _put(arrays: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, Array]:
+    return {name: jax.make_array_from_process_local_data(sharding, a) for name, a in arrays.items()}
 
 
 def local_rows(batch_size: int) -> slice:
@@ -68,21 +79,29 @@ def local_rows(batch_size: int) -> slice:
 
 
 def compile_train_step(
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]], mesh: Mesh
-) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]:
-    """Jits `advance(state, window, batch)`, which also adds the step's metrics to a window.
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    mesh: Mesh,
+    take: Callable[[Any, Array], Batch],
+) -> Callable[[TrainState, Metrics, Any], tuple[TrainState, Metrics]]:
+    """Jits `advance(state, window, fed)`, which also adds the step's metrics to a window.
 
     State and window are donated: do not use them after the call.
-    """
 
-    def advance(state: TrainState, window: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
+    Args:
+      train_step: from `make_train_step`.
+      mesh: the devices.
+      take: `take(fed, step)` -> the global batch; every device takes its own rows.
+    """
+    whole, cut = replicated(mesh), batch_sharding(mesh)
+
+    def advance(state: TrainState, window: Metrics, fed: Any) -> tuple[TrainState, Metrics]:
+        batch = jax.lax.with_sharding_constraint(take(fed, state.step), cut)
         state, metrics = train_step(state, batch)
         return state, merge_metrics(window, metrics)
 
-    whole, cut = replicated(mesh), batch_sharding(mesh)
     return jax.jit(
         advance,
-        in_shardings=(whole, whole, cut),
+        in_shardings=(whole, whole, None),  # fed as it lies
         out_shardings=(whole, whole),
         donate_argnums=(0, 1),
     )

@@ -6,6 +6,7 @@ import pytest
 
 import ict_jax
 from ict_jax import build, checks
+from ict_jax.feed import feed, make_take
 from ict_jax.sampler import Sampler
 from ict_jax.training import parallel
 from ict_jax.training.step import empty_metrics
@@ -13,6 +14,11 @@ from tests.helpers import smoke_config
 
 STEPS = 20
 RANGE = {"sigma_min": 0.002, "sigma_max": 80.0}
+
+
+def compiled(config, batches, mesh):
+    """`advance(state, window, fed)` of a run."""
+    return parallel.compile_train_step(build.build_train_step(config), mesh, make_take(batches))
 
 
 def train(num_devices, **changes):
@@ -25,10 +31,10 @@ def train(num_devices, **changes):
     state, window = parallel.init_on_mesh(
         lambda: (build.build_init_state(config)(), empty_metrics()), mesh
     )
-    advance = parallel.compile_train_step(build.build_train_step(config), mesh)
+    advance = compiled(config, batches, mesh)
     losses = []
-    for step in range(STEPS):
-        state, window = advance(state, window, parallel.put_batch(batches(step), mesh))
+    for fed in feed(batches, mesh, 0, STEPS):
+        state, window = advance(state, window, fed)
         losses.append(float(window["loss"].total))
     sampler = Sampler(build.build_draw(config), mesh, sigma_min=0.002, sigma_max=80.0, batch_size=8)
     keys = ict_jax.seed_keys(range(8))
@@ -61,9 +67,11 @@ def test_state_is_donated():
     state, window = parallel.init_on_mesh(
         lambda: (build.build_init_state(config)(), empty_metrics()), mesh
     )
-    batch = parallel.put_batch(build.build_batches(config, dataset)(0), mesh)
-    parallel.compile_train_step(build.build_train_step(config), mesh)(state, window, batch)
+    batches = build.build_batches(config, dataset)
+    fed = next(feed(batches, mesh, 0, 1))
+    compiled(config, batches, mesh)(state, window, fed)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(fed))
 
 
 def test_samples_do_not_depend_on_the_batch_size():
@@ -127,10 +135,10 @@ def test_one_compilation_trains_through_all_stages(monkeypatch):
     state, window = parallel.init_on_mesh(
         lambda: (build.build_init_state(config)(), empty_metrics()), mesh
     )
-    advance = parallel.compile_train_step(build.build_train_step(config), mesh)
+    advance = compiled(config, batches, mesh)
     seen = []
-    for step in range(16):
+    for fed in feed(batches, mesh, 0, 16):
         seen.append(int(ict_jax.num_scales_at(state.step, disc)))
-        state, window = advance(state, window, parallel.put_batch(batches(step), mesh))
+        state, window = advance(state, window, fed)
     assert seen[::2] == [11, 21, 41, 81, 161, 321, 641, 1281]
     assert len(traces) == 1

@@ -1,0 +1,49 @@
+"""What the training step is fed with: batches from the host, or the whole set on the devices."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ict_jax.core.typing import Step
+from ict_jax.data import Batches
+from ict_jax.data.order import batch_indices, two_epochs
+from ict_jax.training import parallel
+from ict_jax.training.step import Batch
+
+ORDERS = "orders"
+
+
+def feed(batches: Batches, mesh: Mesh, first: int, last: int) -> Iterator[dict[str, Any]]:
+    """Yields what `make_take` makes the batches of the steps `first` to `last` - 1 from.
+
+    Either the batches themselves, read ahead; or, the same every time, the whole set on every
+    device with the order of the present epoch: the host does nothing but ask for the next
+    order once an epoch.
+    """
+    if not batches.on_device:
+        rows = parallel.local_rows(batches.batch_size)
+        for batch in batches.stream(first, last, rows):
+            yield parallel.put_batch(batch, mesh)
+        return
+    held, size = parallel.put_whole(batches.held(), mesh), batches.data.size
+    orders_of = parallel.compile_whole(functools.partial(two_epochs, batches.seed, size=size), mesh)
+    present, orders = None, None
+    for step in range(first, last):
+        epoch = step * batches.batch_size // size
+        if epoch != present:
+            present, orders = epoch, orders_of(epoch)
+        yield {**held, ORDERS: orders}
+
+
+def make_take(batches: Batches) -> Callable[[dict[str, Any], Step], Batch]:
+    """`take(fed, step)` -> the batch of a step, inside the training step."""
+
+    def take(fed: dict[str, Any], step: Step) -> Batch:
+        if ORDERS not in fed:
+            return fed
+        index = batch_indices(fed[ORDERS], step, batches.batch_size)
+        return {name: array[index] for name, array in fed.items() if name != ORDERS}
+
+    return take
