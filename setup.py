@@ -19,7 +19,9 @@ setup(
     packages=find_packages(include=["ict_jax", "ict_jax.*"]),
     package_data={"ict_jax": ["py.typed"]},
     install_requires=[
+        "array_record>=0.8",
         "clu>=0.0.12",
+        "etils[epath]>=1.12",
         "flax>=0.12",
         "grain>=0.2.18",
         "jax>=0.10",
@@ -36,6 +38,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
+        "tfds": ["tensorflow-cpu>=2.20"],  # preparing TFDS's own sets; reading does without
         "figures": ["matplotlib"],  # for benchmarks
         "parity": ["diffusers>=0.35", "torch>=2.8"],  # networks of others to compare with
         "test": [
@@ -56,6 +59,7 @@ setup(
             "ict-sample = ict_jax.cli.sample:main",
             "ict-import = ict_jax.cli.import_weights:main",
             "ict-export = ict_jax.cli.export_weights:main",
+            "ict-prepare = ict_jax.cli.prepare:main",
             "ict-evaluate = ict_jax.cli.evaluate:main",
         ]
     },

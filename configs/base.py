@@ -124,7 +124,7 @@ def _paper() -> ConfigDict:
 
     config.pipeline = ConfigDict()
     config.pipeline.on_device = placeholder(bool)  # what is in memory and takes at most 2 GiB
-    config.pipeline.read_threads = 8  # [ours]
+    config.pipeline.read_threads = 4  # [ours]
     config.pipeline.read_ahead = 4  # batches at most [ours]
 
     config.model = ConfigDict({"name": placeholder(str)})  # each config names its network

@@ -35,7 +35,10 @@ def has(path, form):
 
 
 FORMS = [
-    (path, form) for path in FILES for form in ("full", "smoke", "narrow", "hour", "edm") if has(path, form)
+    (path, form)
+    for path in FILES
+    for form in ("full", "smoke", "narrow", "hour", "edm")
+    if has(path, form)
 ]
 
 

@@ -16,18 +16,22 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
 def run(
-    main: Callable[[flags.FlagValues], int | None],
+    main: Callable[..., int | None],
     define_flags: Callable[[flags.FlagValues, list[str]], None],
     doc: str,
     argv: list[str] | None = None,
+    *,
+    choices: tuple[str, ...] = (),
 ) -> int:
     """Parses flags and runs a command.
 
     Args:
-      main: gets the parsed flags; returns an exit code or None for success.
+      main: gets the parsed flags, and the argument chosen where there are choices; returns an
+        exit code or None for success.
       define_flags: defines the command's own flags.
       doc: shown by --help above the flags.
       argv: default: the process's.
+      choices: of the one argument that is no flag; none: there is no such argument.
 
     Returns:
       The exit code; errors that a user can cause are printed as one sentence.
@@ -43,8 +47,15 @@ def run(
     try:
         define_flags(values, argv)
         left = _parse(values, argv)
-        require(len(left) == 1, f"unexpected argument {left[1:]}; flags are written --name=value.")
-        return main(values) or 0
+        if choices:
+            require(
+                len(left) > 1 and left[1] in choices,
+                f"the first argument is {left[1:2]}, expected one of {list(choices)}; write it "
+                f"before the flags, as in {choices[0]}.",
+            )
+        arguments, rest = left[1 : 1 + bool(choices)], left[1 + bool(choices) :]
+        require(not rest, f"unexpected argument {rest}; flags are written --name=value.")
+        return main(values, *arguments) or 0
     except (ArgumentError, flags.Error) as error:
         # In one piece: other threads may be writing too.
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")

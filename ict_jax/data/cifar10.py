@@ -11,9 +11,12 @@ from ict_jax.data.images import Dataset, ImageSet, split_test
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 CHECKSUM = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"  # SHA-256, as in TFDS
-SHAPE = (32, 32, 3)
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST = ("test_batch.bin",)
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 def load_cifar10(*, data_dir: str | None = None) -> Dataset:
@@ -27,11 +30,21 @@ def load_cifar10(*, data_dir: str | None = None) -> Dataset:
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
-    path = Path(data_dir or ".") / ARCHIVE
+    train, held_out = load_archive(Path(data_dir or "."))
+    return Dataset("cifar10", train, *split_test(held_out), len(CLASSES))
+
+
+def load_archive(directory: Path) -> tuple[ImageSet, ImageSet]:
+    """The training and test images of the archive in a directory.
+
+    Raises:
+      ArgumentError: the archive is missing or is not the published one.
+    """
+    path = directory / ARCHIVE
     require(
         path.is_file(),
         f"{path} does not exist; get https://www.cs.toronto.edu/~kriz/{ARCHIVE} (170,052,171 "
-        "bytes), and give its directory as config.data.data_dir.",
+        "bytes), and give its directory (config.data.data_dir, or --source of prepare).",
     )
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -41,8 +54,7 @@ def load_cifar10(*, data_dir: str | None = None) -> Dataset:
         "another file: get it again.",
     )
     parts = _read(path)
-    validation, test = split_test(_join([parts[name] for name in TEST]))
-    return Dataset("cifar10", _join([parts[name] for name in TRAIN]), validation, test, 10)
+    return _join([parts[name] for name in TRAIN]), _join([parts[name] for name in TEST])
 
 
 def _read(path: Path) -> dict[str, bytes]:

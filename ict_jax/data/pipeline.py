@@ -28,7 +28,7 @@ class Batches:
         seed: int,
         *,
         on_device: bool | None = None,
-        read_threads: int = 8,
+        read_threads: int = 4,
         read_ahead: int = 4,
     ):
         """Checks the sizes.
@@ -55,7 +55,7 @@ class Batches:
         require(
             read_threads >= 1 and read_ahead >= 1,
             f"pipeline.read_threads={read_threads} and pipeline.read_ahead={read_ahead} must be at "
-            "least 1; 8 and 4 are usual.",
+            "least 1; 4 and 4 are usual.",
         )
         in_memory = isinstance(data, ImageSet)
         require(

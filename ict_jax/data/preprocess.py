@@ -1,27 +1,32 @@
 """One image file to the pixels of a training example."""
 
+import io
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ict_jax.core.errors import ArgumentError, require
 
 COLOUR_MODES = ("RGB", "RGBA", "P", "L", "LA", "1")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
+BAD_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged or no images."""
+
 
 def decode(path: Path, smallest: int) -> Image.Image:
-    """The RGB image in a file; transparent pixels become white.
+    """The RGB image in a file, turned upright; transparent pixels become white.
 
     Raises:
       ArgumentError: no image, cut off, animated, of 16 bits, in the colours of printing, or its
         short side has fewer than `smallest` pixels.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             require(
                 getattr(image, "n_frames", 1) == 1,
                 f"{path} is animated, expected one picture; keep one of its frames.",
@@ -36,6 +41,7 @@ def decode(path: Path, smallest: int) -> Image.Image:
                 f"{path} has {image.width}x{image.height} pixels, fewer than the {smallest} to be "
                 "made; leave it out, or choose a smaller size.",
             )
+            image = ImageOps.exif_transpose(image)
             if image.mode in ("RGBA", "LA", "P"):
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
@@ -43,15 +49,29 @@ def decode(path: Path, smallest: int) -> Image.Image:
             return image.convert("RGB")
     except ArgumentError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        _refuse(path, error)
+    except BAD_IMAGE as error:
+        _refuse(str(path), path.is_file() and not path.stat().st_size, error)
 
 
-def _refuse(path: Path, error: Exception) -> NoReturn:
-    empty = path.is_file() and not path.stat().st_size
+def decode_as_adm(content: bytes, name: str) -> Image.Image:
+    """The RGB image in the content of a file, of any kind and size, as ADM's code takes it.
+
+    Colours of printing are converted, and the orientation that a camera noted is not heeded.
+
+    Raises:
+      ArgumentError: no image, or cut off; `name` is the file's.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.convert("RGB")
+    except BAD_IMAGE as error:
+        _refuse(name, not content, error)
+
+
+def _refuse(name: str, empty: bool, error: Exception) -> NoReturn:
     no_image = isinstance(error, UnidentifiedImageError)
     reason = "is empty" if empty else "is no image" if no_image else f"cannot be read ({error})"
-    raise ArgumentError(f"{path} {reason}; repair it, or leave it out.") from error
+    raise ArgumentError(f"{name} {reason}; repair it, or leave it out.") from error
 
 
 def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3"]:

@@ -1,11 +1,14 @@
 """Image sets prepared by TensorFlow Datasets or by `prepare`, read without TensorFlow."""
 
+import io
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from absl import logging
+from jaxtyping import UInt8
+from PIL import Image
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.images import Dataset, ImageSet, split_test
@@ -25,7 +28,7 @@ class StoredSet:
 
         Args:
           name: for messages.
-          source: random access to dicts with `image` uint8 [h, w, c] and `label`.
+          source: random access to dicts with `image`, encoded, and `label`.
 
         Raises:
           ArgumentError: the set is empty, or lacks one of the two features.
@@ -39,7 +42,7 @@ class StoredSet:
         self._name = name
         self._source = source
         self.size = len(source)
-        self.image_shape = first["image"].shape
+        self.image_shape = _decode(first["image"]).shape
 
     def read(self, index: np.ndarray) -> ImageSet:
         """The examples at integer indices [m], in that order.
@@ -48,13 +51,15 @@ class StoredSet:
           ArgumentError: an image has another shape than the first.
         """
         examples = [self._source[int(i)] for i in index]
-        for i, example in zip(index, examples, strict=True):
+        images = np.empty((len(examples), *self.image_shape), np.uint8)
+        for row, example in enumerate(examples):
+            image = _decode(example["image"])
             require(
-                example["image"].shape == self.image_shape,
-                f"image {i} of {self._name} has the shape {example['image'].shape} and the first "
+                image.shape == self.image_shape,
+                f"image {index[row]} of {self._name} has the shape {image.shape} and the first "
                 f"{self.image_shape}, expected one for all; resize them when preparing the set.",
             )
-        images = np.stack([example["image"] for example in examples])
+            images[row] = image
         return ImageSet(images, np.array([example["label"] for example in examples], np.int32))
 
     def read_all(self) -> ImageSet:
@@ -63,6 +68,12 @@ class StoredSet:
         with ThreadPoolExecutor() as pool:
             read = list(pool.map(self.read, parts))
         return ImageSet(*(np.concatenate(arrays) for arrays in zip(*read, strict=True)))
+
+
+def _decode(content: bytes) -> UInt8[np.ndarray, "h w c"]:
+    with Image.open(io.BytesIO(content)) as image:
+        pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None = None) -> Dataset:
@@ -89,11 +100,13 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
             "CM, iCT and their scores are of another ImageNet 64x64, which prepare makes.",
             what,
         )
+    encoded = {"image": tfds.decode.SkipDecoding()}  # decoded here, by Pillow
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         held_out = "test" if "test" in builder.info.splits else "validation"
         train, test = (
-            StoredSet(what, builder.as_data_source(split)) for split in ("train", held_out)
+            StoredSet(what, builder.as_data_source(split, decoders=encoded))
+            for split in ("train", held_out)
         )
         num_classes = builder.info.features["label"].num_classes
     except ArgumentError:

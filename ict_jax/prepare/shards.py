@@ -1,0 +1,205 @@
+"""Writing a set in shards: in parallel, resumable, and never half-done under its own name."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+from PIL import Image
+
+from ict_jax.core.errors import ArgumentError
+from ict_jax.metrics import format_secs, say
+from ict_jax.prepare.pictures import Picture
+
+PICTURES = 5000
+"""In a shard: what a process that is killed has to make again."""
+REPORT_SECS = 5.0
+
+Serialize = Callable[[str, io.BytesIO, int], bytes]
+"""`serialize(name, png, label)` -> a record."""
+
+
+class Task(NamedTuple):
+    """One shard to write.
+
+    Attributes:
+      path: of the shard; what is known of it stands in `path` + ".json" once it is whole.
+      pictures: in order.
+      size: height and width to make.
+      serialize: makes the records; importable by another process.
+    """
+
+    path: Path
+    pictures: Sequence[Picture]
+    size: int
+    serialize: Serialize
+
+    @property
+    def note(self) -> Path:
+        """Where the shard's `Written` is kept."""
+        return self.path.with_name(self.path.name + ".json")
+
+
+class Written(NamedTuple):
+    """What is known of a whole shard: its records, their bytes, and the files left out."""
+
+    count: int
+    num_bytes: int
+    bad: list[str]
+
+
+def make_tasks(
+    directory: Path,
+    filename: Callable[[str, int, int], str],
+    splits: Mapping[str, Sequence[Picture]],
+    size: int,
+    serialize: Serialize,
+) -> dict[str, list[Task]]:
+    """The shards of each split; `filename(split, index, number)` names them."""
+    tasks = {}
+    for split, pictures in splits.items():
+        starts = range(0, len(pictures), PICTURES)
+        tasks[split] = [
+            Task(
+                directory / filename(split, index, len(starts)),
+                pictures[start : start + PICTURES],
+                size,
+                serialize,
+            )
+            for index, start in enumerate(starts)
+        ]
+    return tasks
+
+
+def fingerprint(splits: Mapping[str, Sequence[Picture]], **options: Any) -> str:
+    """A hash of what a set is made from: names, labels and order of the pictures, and options."""
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    for split, pictures in splits.items():
+        digest.update(split.encode())
+        for picture in pictures:
+            digest.update(f"{picture.name}\0{picture.label}\n".encode())
+    return digest.hexdigest()
+
+
+def write_shards(tasks: Sequence[Task], *, workers: int, again_if_bad: bool) -> list[Written]:
+    """Writes the shards that are not yet written, in several processes, and reports progress.
+
+    Args:
+      tasks: the shards.
+      workers: processes.
+      again_if_bad: whether shards from which files were left out are made again.
+
+    Raises:
+      ArgumentError: a process died.
+    """
+    notes = [_read_note(task) for task in tasks]
+    notes = [None if note and note.bad and again_if_bad else note for note in notes]
+    left = [task for task, note in zip(tasks, notes, strict=True) if note is None]
+    total = sum(len(task.pictures) for task in tasks)
+    done = total - sum(len(task.pictures) for task in left)
+    if done:
+        say(f"{done:,} of {total:,} images were made before")
+    context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would break
+    counter = context.Value("q", 0)
+    with ProcessPoolExecutor(
+        min(workers, max(1, len(left))), context, _start_worker, (os.getpid(), counter)
+    ) as pool:
+        try:
+            _wait_for([pool.submit(write_shard, task) for task in left], counter, done, total)
+        except BrokenProcessPool as error:
+            raise ArgumentError(
+                "a process that made images died, perhaps for lack of memory; run the same command "
+                "again, it goes on where it was, with fewer --workers."
+            ) from error
+        except (OSError, RuntimeError) as error:
+            raise ArgumentError(
+                f"the set cannot be written ({error}); make room, and run the same command again, "
+                "it goes on where it was."
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True, wait=False)
+            raise
+    return [note for note in map(_read_note, tasks) if note is not None]
+
+
+def _wait_for(futures: list[Future], counter: Any, done: int, total: int) -> None:
+    started, waiting = time.monotonic(), set(futures)
+    while waiting:
+        finished, waiting = wait(waiting, timeout=REPORT_SECS, return_when=FIRST_COMPLETED)
+        for future in finished:
+            future.result()
+        made, secs = counter.value, time.monotonic() - started
+        if made:
+            left = format_secs((total - done - made) * secs / made)
+            say(f"{done + made:,} of {total:,} images, {made / secs:,.0f} images/s, {left} left")
+
+
+def _start_worker(parent: int, counter: Any) -> None:
+    """In a new process: count images there, leave Ctrl-C to the parent, and end when it ends."""
+    global _counter
+    _counter = counter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+_counter: Any = None
+
+
+def write_shard(task: Task) -> None:
+    """Writes one shard under another name, then gives it its own, then notes that it is whole."""
+    partial = task.path.with_name(f"{task.path.name}.partial")
+    bad: list[str] = []
+    num_bytes = count = 0
+    writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
+    for record in _records(task, bad):
+        writer.write(record)
+        num_bytes += len(record)
+        count += 1
+    writer.close()
+    partial.replace(task.path)
+    write_text(task.note, json.dumps(Written(count, num_bytes, bad)._asdict()))
+
+
+def _records(task: Task, bad: list[str]) -> Iterator[bytes]:
+    for picture in task.pictures:
+        if _counter is not None:
+            with _counter.get_lock():
+                _counter.value += 1
+        try:
+            pixels = picture.pixels(task.size)
+        except (ArgumentError, OSError) as error:
+            bad.append(str(error))
+            continue
+        png = io.BytesIO()
+        Image.fromarray(pixels).save(png, "PNG")
+        png.seek(0)
+        yield task.serialize(picture.name, png, picture.label)
+
+
+def _read_note(task: Task) -> Written | None:
+    if not (task.note.is_file() and task.path.is_file()):
+        return None
+    return Written(**json.loads(task.note.read_text()))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is either whole or not there."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
