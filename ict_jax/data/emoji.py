@@ -1,5 +1,6 @@
 """Emoji drawn from Debian's Noto font: colourful artwork in nine groups."""
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,9 @@ def _drawer(path: Path) -> Callable[[str, int], UInt8[np.ndarray, "size size 3"]
         "this Pillow cannot join emoji sequences (it lacks raqm); install a wheel of Pillow.",
     )
     try:
-        font = ImageFont.truetype(str(path), HEIGHT, layout_engine=ImageFont.Layout.RAQM)
+        # From its content: of a path that is no font, Pillow looks for the name elsewhere.
+        content = io.BytesIO(path.read_bytes())
+        font = ImageFont.truetype(content, HEIGHT, layout_engine=ImageFont.Layout.RAQM)
     except OSError as error:
         raise ArgumentError(
             f"{path} cannot be used as a font of {HEIGHT} pixels ({error}); get Debian's "

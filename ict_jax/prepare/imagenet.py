@@ -72,7 +72,7 @@ def _train(source: Path) -> Iterator[Found]:
 
 def _validation(source: Path, val_labels: Path | None) -> Iterator[Found]:
     folder, tar = source / "val", source / VAL_TAR
-    if folder.is_dir() and any(entry.is_dir() for entry in os.scandir(folder)):
+    if folder.is_dir() and any(path.is_dir() for path in folder.iterdir()):
         yield from _folders(folder)
         return
     if folder.is_dir():
@@ -96,18 +96,19 @@ def _validation(source: Path, val_labels: Path | None) -> Iterator[Found]:
 
 
 def _folders(directory: Path) -> Iterator[Found]:
-    folders = sorted((e for e in os.scandir(directory) if e.is_dir()), key=lambda e: e.name)
+    folders = sorted(path for path in directory.iterdir() if path.is_dir())
     require(bool(folders), f"{directory} holds no folders of classes; give the raw images.")
     for folder in folders:
-        _check_synset(folder.name, folder.path)
-        files = _files(Path(folder.path))
-        require(bool(files), f"{folder.path} holds no images; get that class again.")
+        _check_synset(folder.name, str(folder))
+        files = _files(folder)
+        require(bool(files), f"{folder} holds no images; get that class again.")
         for entry in files:
             yield folder.name, f"{folder.name}/{entry.name}", entry.path, 0, -1
 
 
 def _files(directory: Path) -> list[os.DirEntry]:
-    return [e for e in os.scandir(directory) if e.is_file() and not e.name.startswith(".")]
+    with os.scandir(directory) as entries:  # a million files: it knows their kind at once
+        return [e for e in entries if e.is_file() and not e.name.startswith(".")]
 
 
 def _check_synset(name: str, where: str) -> None:

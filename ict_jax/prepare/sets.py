@@ -16,14 +16,7 @@ from ict_jax.prepare import tfds_format
 from ict_jax.prepare.imagenet import CLASSES as IMAGENET_CLASSES
 from ict_jax.prepare.imagenet import list_imagenet
 from ict_jax.prepare.pictures import ArrayPicture, FilePicture, Picture
-from ict_jax.prepare.shards import (
-    Task,
-    Written,
-    fingerprint,
-    make_tasks,
-    write_shards,
-    write_text,
-)
+from ict_jax.prepare.shards import fingerprint, make_tasks, read_note, write_shards, write_text
 
 ORIGIN = "origin.json"
 """In a set: what it was made from, and what was left out."""
@@ -163,8 +156,8 @@ def _prepare(
         serialize = tfds_format.Serializer(size, tuple(class_names))
         tasks = make_tasks(begun, tfds_format.namer(name), splits, size, serialize)
         every = [task for part in tasks.values() for task in part]
-        write_shards(every, workers=workers, again_if_bad=not skip_bad)
-        written = {split: _notes(part) for split, part in tasks.items()}
+        write_shards(every, workers=workers)
+        written = {split: [n for n in map(read_note, part) if n] for split, part in tasks.items()}
         bad = [message for notes in written.values() for note in notes for message in note.bad]
         _report_bad(bad, begun, skip_bad)
         origin["left_out"] = bad
@@ -178,10 +171,6 @@ def _prepare(
     say(f"{', '.join(f'{split} {count:,}' for split, count in counts.items())} images: {whole}")
     say(f"train on it with --config.data.name=tfds:{name} --config.data.data_dir={out}")
     return whole
-
-
-def _notes(tasks: list[Task]) -> list[Written]:
-    return [Written(**json.loads(task.note.read_text())) for task in tasks]
 
 
 def _check_origin(directory: Path, origin: dict, otherwise: str) -> None:

@@ -91,28 +91,28 @@ def fingerprint(splits: Mapping[str, Sequence[Picture]], **options: Any) -> str:
     return digest.hexdigest()
 
 
-def write_shards(tasks: Sequence[Task], *, workers: int, again_if_bad: bool) -> list[Written]:
+def write_shards(tasks: Sequence[Task], *, workers: int) -> None:
     """Writes the shards that are not yet written, in several processes, and reports progress.
+
+    Shards from which files were left out are written again: these may have been mended.
 
     Args:
       tasks: the shards.
       workers: processes.
-      again_if_bad: whether shards from which files were left out are made again.
 
     Raises:
       ArgumentError: a process died.
     """
-    notes = [_read_note(task) for task in tasks]
-    notes = [None if note and note.bad and again_if_bad else note for note in notes]
-    left = [task for task, note in zip(tasks, notes, strict=True) if note is None]
+    notes = [read_note(task) for task in tasks]
+    left = [t for t, note in zip(tasks, notes, strict=True) if note is None or note.bad]
     total = sum(len(task.pictures) for task in tasks)
     done = total - sum(len(task.pictures) for task in left)
     if done:
         say(f"{done:,} of {total:,} images were made before")
     context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would break
-    counter = context.Value("q", 0)
+    counter, stop = context.Value("q", 0), context.Event()
     with ProcessPoolExecutor(
-        min(workers, max(1, len(left))), context, _start_worker, (os.getpid(), counter)
+        min(workers, max(1, len(left))), context, _start_worker, (os.getpid(), counter, stop)
     ) as pool:
         try:
             _wait_for([pool.submit(write_shard, task) for task in left], counter, done, total)
@@ -126,10 +126,9 @@ def write_shards(tasks: Sequence[Task], *, workers: int, again_if_bad: bool) -> 
                 f"the set cannot be written ({error}); make room, and run the same command again, "
                 "it goes on where it was."
             ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True, wait=False)
-            raise
-    return [note for note in map(_read_note, tasks) if note is not None]
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def _wait_for(futures: list[Future], counter: Any, done: int, total: int) -> None:
@@ -144,10 +143,18 @@ def _wait_for(futures: list[Future], counter: Any, done: int, total: int) -> Non
             say(f"{done + made:,} of {total:,} images, {made / secs:,.0f} images/s, {left} left")
 
 
-def _start_worker(parent: int, counter: Any) -> None:
+class Stopped(RuntimeError):
+    """The parent process wants no more images."""
+
+
+_counter: Any = None
+_stop: Any = None
+
+
+def _start_worker(parent: int, counter: Any, stop: Any) -> None:
     """In a new process: count images there, leave Ctrl-C to the parent, and end when it ends."""
-    global _counter
-    _counter = counter
+    global _counter, _stop
+    _counter, _stop = counter, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -156,9 +163,6 @@ def _start_worker(parent: int, counter: Any) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-_counter: Any = None
 
 
 def write_shard(task: Task) -> None:
@@ -178,9 +182,10 @@ def write_shard(task: Task) -> None:
 
 def _records(task: Task, bad: list[str]) -> Iterator[bytes]:
     for picture in task.pictures:
-        if _counter is not None:
-            with _counter.get_lock():
-                _counter.value += 1
+        if _stop.is_set():
+            raise Stopped
+        with _counter.get_lock():
+            _counter.value += 1
         try:
             pixels = picture.pixels(task.size)
         except (ArgumentError, OSError) as error:
@@ -192,7 +197,8 @@ def _records(task: Task, bad: list[str]) -> Iterator[bytes]:
         yield task.serialize(picture.name, png, picture.label)
 
 
-def _read_note(task: Task) -> Written | None:
+def read_note(task: Task) -> Written | None:
+    """What is known of a shard, None if it is not whole."""
     if not (task.note.is_file() and task.path.is_file()):
         return None
     return Written(**json.loads(task.note.read_text()))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from ict_jax.prepare.shards import Written
 
@@ -24,7 +25,8 @@ class Serializer(NamedTuple):
     def __call__(self, name: str, png: io.BytesIO, label: int) -> bytes:
         features = make_features(self.size, self.class_names)
         example = features.encode_example({"id": name, "image": png, "label": label})
-        return features.serialize_example(example)
+        record = ExampleSerializer(features.get_serialized_info()).get_tf_example(example)
+        return record.SerializeToString(deterministic=True)  # the same bytes in every process
 
 
 @functools.cache

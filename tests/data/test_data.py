@@ -4,7 +4,6 @@ import gzip
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 import ict_jax
 from ict_jax.data import Batches, ImageSet, load_data, root_mean_square
@@ -80,14 +79,6 @@ def test_rows_of_processes_make_up_the_batch():
 def test_images_and_labels_stay_together():
     batch = Batches(numbered(50), 8, seed=1)(4)
     np.testing.assert_array_equal(batch["image"].ravel(), batch["label"])
-
-
-def test_tfds_sets_are_read_without_tensorflow():
-    with tfds.testing.mock_data(num_examples=30):
-        dataset = load_data("tfds:cifar10")
-    assert dataset.image_shape == (32, 32, 3) and dataset.num_classes == 10
-    assert [len(p.images) for p in (dataset.train, dataset.validation, dataset.test)] == [30, 3, 27]
-    assert dataset.train.images.dtype == np.uint8 and dataset.train.labels.dtype == np.int32
 
 
 def test_errors(tmp_path):

@@ -1,0 +1,314 @@
+"""Sets prepared on disk: the pixels, every form of the source, bad files, and kill -9."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import ict_jax
+from ict_jax import prepare
+from ict_jax.data import Batches, cifar10, load_data
+from ict_jax.data.preprocess import center_crop
+from ict_jax.prepare import shards
+from tests.data.test_cifar10 import archive
+from tests.helpers import ROOT, command
+
+SYNSETS = ("n02084071", "n01440764", "n01443537")  # not in their order
+
+
+def jpeg(path, seed, size=(90, 70), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path, "JPEG")
+
+
+def imagenet(root, count=4):
+    """Raw ImageNet of three classes, as folders."""
+    for label, synset in enumerate(SYNSETS):
+        for index in range(count):
+            jpeg(root / "train" / synset / f"{synset}_{index}.JPEG", 10 * label + index)
+        number = 3 - label  # so that the order of names is not that of classes
+        jpeg(root / "val" / synset / f"ILSVRC2012_val_{number:08d}.JPEG", 100 + label)
+    return root
+
+
+def tarred(root, out):
+    """The same as the published tar files: one of tar files, and a flat one."""
+    out.mkdir()
+    with tarfile.open(out / "ILSVRC2012_img_train.tar", "w") as outer:
+        for synset in sorted(SYNSETS):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as tar:
+                for path in sorted((root / "train" / synset).iterdir()):
+                    tar.add(path, path.name)
+            member = tarfile.TarInfo(f"{synset}.tar")
+            member.size = inner.tell()
+            inner.seek(0)
+            outer.addfile(member, inner)
+    with tarfile.open(out / "ILSVRC2012_img_val.tar", "w") as tar:
+        for path in (root / "val").rglob("*.JPEG"):
+            tar.add(path, path.name)
+    return out
+
+
+def contents(directory):
+    return {
+        path.relative_to(directory): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    return imagenet(tmp_path_factory.mktemp("raw"))
+
+
+@pytest.fixture(scope="module")
+def prepared(raw, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared")
+    return prepare.prepare_imagenet64(raw, out, workers=1), out
+
+
+def test_imagenet_has_the_pixels_of_adm_and_the_standard_labels(raw, prepared):
+    directory, out = prepared
+    source = tfds.builder("imagenet64", data_dir=out).as_data_source("train")
+    assert len(source) == 12
+    for example in source:
+        name = example["id"].decode()
+        synset = name.split("/")[0]
+        assert example["label"] == sorted(SYNSETS).index(synset)
+        with Image.open(raw / "train" / name) as image:
+            expected = center_crop(image.convert("RGB"), 64)
+        np.testing.assert_array_equal(example["image"], expected)
+    data = load_data("tfds:imagenet64", data_dir=str(out))
+    assert data.num_classes == 3 and data.image_shape == (64, 64, 3)
+    assert (data.train.size, data.validation.size + data.test.size) == (12, 3)
+    assert directory == out / "imagenet64" / "1.0.0"
+
+
+def test_every_file_that_adm_reads_is_read(tmp_path):
+    """Colours of printing, grey, one pixel high: ADM's code converts and enlarges them."""
+    imagenet(tmp_path / "raw", 1)
+    folder = tmp_path / "raw" / "train" / SYNSETS[0]
+    jpeg(folder / "a.JPEG", 1, mode="CMYK")
+    jpeg(folder / "b.JPEG", 2, mode="L")
+    jpeg(folder / "c.JPEG", 3, size=(20, 1))
+    prepare.prepare_imagenet64(tmp_path / "raw", tmp_path / "out", workers=1)
+    data = load_data("tfds:imagenet64", data_dir=str(tmp_path / "out"))
+    assert data.train.size == 6
+    with Image.open(folder / "a.JPEG") as image:
+        expected = center_crop(image.convert("RGB"), 64)
+    assert any((image == expected).all() for image in data.train.images)
+
+
+@pytest.mark.parametrize("form", ["tar", "kaggle", "lines"])
+def test_every_form_of_imagenet_gives_the_same_set(raw, prepared, tmp_path, form):
+    names = sorted((path.stem, path.parent.name) for path in (raw / "val").rglob("*.JPEG"))
+    labels = tmp_path / "labels"
+    labels.write_text("".join(f"{synset}\n" for _, synset in names))
+    if form == "tar":
+        source = tarred(raw, tmp_path / "tars")
+    else:
+        source = tmp_path / "flat"
+        (source / "val").mkdir(parents=True)
+        os.symlink(raw / "train", source / "train")
+        for path in (raw / "val").rglob("*.JPEG"):
+            os.symlink(path, source / "val" / path.name)
+    if form == "kaggle":
+        rows = [f"{stem},{synset} 1 2 3 4 {synset} 5 6 7 8\n" for stem, synset in reversed(names)]
+        labels.write_text("ImageId,PredictionString\n" + "".join(rows))
+    prepare.prepare_imagenet64(source, tmp_path / "out", val_labels=labels, workers=1)
+    a, b = (load_data("tfds:imagenet64", data_dir=str(d)) for d in (tmp_path / "out", prepared[1]))
+    for mine, other in ((a.train, b.train), (a.validation, b.validation), (a.test, b.test)):
+        np.testing.assert_array_equal(mine.images, other.images)
+        np.testing.assert_array_equal(mine.labels, other.labels)
+
+
+def test_mistakes_with_imagenet(raw, tmp_path):
+    def refused(message, source, **options):
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            prepare.prepare_imagenet64(source, tmp_path / "out", workers=1, **options)
+
+    source = tmp_path / "source"
+    source.mkdir()
+    refused("holds neither train/ nor ILSVRC2012_img_train.tar; give", source)
+    (source / "ILSVRC2012_img_train.tar").write_bytes(b"x" * 3000)
+    refused("img_train.tar is no whole tar file .*; get it again", source)
+    os.symlink(raw / "train", source / "train")
+    refused("holds neither val/ nor ILSVRC2012_img_val.tar; add", source)
+    (source / "val").mkdir()
+    for number in (1, 2):
+        jpeg(source / "val" / f"ILSVRC2012_val_{number:08d}.JPEG", number)
+    refused("does not say the classes of its images; give --val_labels", source)
+    labels = tmp_path / "labels"
+    refused("labels does not exist", source, val_labels=labels)
+    labels.write_text("n01440764\n")
+    refused("has 1 lines for 2 images, expected a WordNet id", source, val_labels=labels)
+    labels.write_text("449\n450\n")
+    refused("expected a WordNet id such as n01440764", source, val_labels=labels)
+    labels.write_text("n01440764\nn99999999\n")
+    refused(r"have the classes \['n99999999'\] that its training", source, val_labels=labels)
+    labels.write_text("ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 1 2 3 4\n")
+    refused("lacks 1 images, first .*00000002", source, val_labels=labels)
+    (source / "train").unlink()
+    (source / "train" / "cats").mkdir(parents=True)
+    refused("cats is not named by a WordNet id", source)
+    (source / "train" / "cats").rename(source / "train" / "n00000001")
+    refused("n00000001 holds no images; get that class again", source)
+    assert not (tmp_path / "out").exists()
+
+
+def photos(root):
+    for label, name in enumerate(("ant", "bee")):
+        for index in range(10):
+            jpeg(root / name / f"{index}.jpg", 20 * label + index)
+    return root
+
+
+def test_a_folder_at_any_size(tmp_path):
+    photos(tmp_path / "photos")
+    path = prepare.prepare_folder(
+        tmp_path / "photos", tmp_path / "out", name="insects", image_size=24, workers=1
+    )
+    data = load_data("tfds:insects", data_dir=str(tmp_path / "out"))
+    assert path == tmp_path / "out" / "insects" / "1.0.0"
+    assert data.image_shape == (24, 24, 3) and data.num_classes == 2
+    assert (data.train.size, data.validation.size + data.test.size) == (18, 2)
+    every = np.concatenate([part.images for part in (data.train, data.validation, data.test)])
+    with Image.open(tmp_path / "photos" / "bee" / "3.jpg") as image:
+        expected = center_crop(image, 24)
+    assert sum((image == expected).all() for image in every) == 1
+    with pytest.raises(ict_jax.ArgumentError, match="--name=My Images must be small letters"):
+        prepare.prepare_folder(tmp_path / "photos", tmp_path, name="My Images", image_size=24)
+    with pytest.raises(ict_jax.ArgumentError, match="--image_size=1 must be at least 2"):
+        prepare.prepare_folder(tmp_path / "photos", tmp_path, image_size=1)
+
+
+def test_bad_files_are_listed_counted_and_skipped_only_with_a_flag(tmp_path):
+    folder = photos(tmp_path / "photos") / "ant"
+    good = (folder / "3.jpg").read_bytes()
+    (folder / "3.jpg").write_bytes(good[:200])
+    (folder / "4.jpg").write_bytes(b"")
+    arguments = ("folder", f"--source={tmp_path}/photos", f"--out={tmp_path}/out")
+    arguments += ("--image_size=16", "--workers=1")
+    result = command("prepare", *arguments)
+    assert result.returncode == 1, result.stdout
+    assert result.stderr.count("\n") == 1 and "2 files cannot be used" in result.stderr
+    listed = (tmp_path / "out" / "images" / "bad_files.txt").read_text()
+    assert f"{folder}/3.jpg cannot be read" in listed and f"{folder}/4.jpg is empty" in listed
+    with pytest.raises(ict_jax.ArgumentError, match="was not found prepared"):
+        load_data("tfds:images", data_dir=str(tmp_path / "out"))
+    (folder / "3.jpg").write_bytes(good)  # mended
+    result = command("prepare", *arguments, "--skip_bad")
+    assert result.returncode == 0, result.stderr
+    assert "1 files were left out" in result.stdout
+    data = load_data("tfds:images", data_dir=str(tmp_path / "out"))
+    assert data.train.size + data.validation.size + data.test.size == 19
+    origin = json.loads((tmp_path / "out" / "images" / "1.0.0" / "origin.json").read_text())
+    assert len(origin["left_out"]) == 1 and "4.jpg" in origin["left_out"][0]
+
+
+def test_cifar10_is_the_set_that_tfds_knows(tmp_path, monkeypatch):
+    images, labels, checksum = archive(tmp_path)
+    monkeypatch.setattr(cifar10, "CHECKSUM", checksum)
+    prepare.prepare_cifar10(tmp_path, tmp_path / "out", workers=1)
+    builder = tfds.builder("cifar10", data_dir=tmp_path / "out", file_format="array_record")
+    assert str(builder.version) == "3.0.2" and builder.info.features["label"].num_classes == 10
+    source = builder.as_data_source("train")
+    for index in (0, 57, 99):
+        np.testing.assert_array_equal(source[index]["image"], images[index])
+        assert source[index]["label"] == labels[index]
+        assert source[index]["id"] == f"train_{index:05d}".encode()
+    direct = load_data("cifar10", data_dir=str(tmp_path))
+    data = load_data("tfds:cifar10", data_dir=str(tmp_path / "out"))
+    for mine, other in ((data.train, direct.train), (data.test, direct.test)):
+        np.testing.assert_array_equal(mine.images, other.images)
+        np.testing.assert_array_equal(mine.labels, other.labels)
+
+
+def test_a_set_on_disk_is_read_as_one_in_memory(prepared):
+    _, out = prepared
+    parts = [
+        load_data("tfds:imagenet64", data_dir=str(out), in_memory=choice).train
+        for choice in (True, False)
+    ]
+    streams = [
+        Batches(part, 5, seed=3, on_device=False).stream(2, 9, slice(1, 4)) for part in parts
+    ]
+    direct = Batches(parts[0], 5, seed=3)
+    for step, batches in enumerate(zip(*streams, strict=True), start=2):
+        for name, expected in direct(step, slice(1, 4)).items():
+            for batch in batches:
+                np.testing.assert_array_equal(batch[name], expected)
+    assert step == 8
+    with pytest.raises(ict_jax.ArgumentError, match="on_device=True, but the training images are"):
+        Batches(parts[1], 5, seed=3, on_device=True)
+
+
+def start(raw, out):
+    arguments = ["imagenet64", f"--source={raw}", f"--out={out}", "--workers=2"]
+    code = (
+        "from ict_jax.prepare import shards; shards.PICTURES = 1;"
+        "from ict_jax.cli import prepare; prepare.main()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_preparation_goes_on_and_gives_the_same_files(raw, tmp_path, monkeypatch):
+    whole = start(raw, tmp_path / "whole")
+    assert whole.wait(120) == 0, whole.stderr.read()
+    killed, begun = 0, tmp_path / "out" / "imagenet64" / "1.0.0.incomplete"
+    for wanted in (2, 7):  # notes of whole shards
+        process = start(raw, tmp_path / "out")
+        while process.poll() is None:
+            if len(list(begun.glob("*.json"))) > wanted:  # and origin.json
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+                break
+            time.sleep(0.002)
+        process.communicate()
+        assert not begun.with_name("1.0.0").exists()
+        with pytest.raises(ict_jax.ArgumentError, match="was not found prepared"):
+            load_data("tfds:imagenet64", data_dir=str(tmp_path / "out"))
+    assert killed == 2
+    process = start(raw, tmp_path / "out")
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0 and "images were made before" in out, error
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_other_images_do_not_go_into_a_set_that_was_begun(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        shards, "_wait_for", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare_imagenet64(raw, tmp_path / "out", workers=1)
+    monkeypatch.undo()
+    other = imagenet(tmp_path / "other", 3)
+    with pytest.raises(ict_jax.ArgumentError, match="was begun from other images or options"):
+        prepare.prepare_imagenet64(other, tmp_path / "out", workers=1)
+    prepare.prepare_imagenet64(raw, tmp_path / "out", workers=1)
+    prepare.prepare_imagenet64(raw, tmp_path / "out", workers=1)  # already there
+    with pytest.raises(ict_jax.ArgumentError, match="is another set; give another --out"):
+        prepare.prepare_imagenet64(other, tmp_path / "out", workers=1)
+
+
+def test_sets_of_tfds_need_tensorflow(tmp_path):
+    with pytest.raises(ict_jax.ArgumentError, match=r"needs TensorFlow for it: pip install"):
+        prepare.prepare_official(None, tmp_path, name="fashion_mnist")
