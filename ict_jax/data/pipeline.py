@@ -1,6 +1,6 @@
 """The batches of a run: a function of (seed, step) alone, held on devices or read ahead."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from ict_jax.data.order import HostOrder
 
 DEVICE_BYTES = 2**31
 """Sets up to this size are held on every device unless the config says otherwise."""
+
+PART = 64
+"""Examples that a thread reads at a time."""
 
 
 class Batches:
@@ -80,12 +83,8 @@ class Batches:
 
     def indices(self, step: int, rows: slice = slice(None)) -> np.ndarray:
         """Indices into the set of the selected rows of the global batch of a step."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        return self._order(places[rows])
-
-    def read_places(self, places: np.ndarray) -> ImageSet:
-        """The examples at places of the stream."""
-        return self.data.read(self._order(places))
+        start, stop, _ = rows.indices(self.batch_size)
+        return self._order(step * self.batch_size + np.arange(start, stop))
 
     def __call__(self, step: int, rows: slice = slice(None)) -> dict[str, np.ndarray]:
         """`image` uint8 [r, h, w, c] and `label` int32 [r] of the selected rows."""
@@ -96,29 +95,30 @@ class Batches:
         """The same batches for the steps `first` to `last` - 1, read ahead in threads."""
         import grain  # late: it takes a second, and small sets do without it
 
-        places = _Places(self, first, last, rows)
+        parts = _Parts(self, first, last, rows)
         options = grain.ReadOptions(
-            num_threads=self._threads, prefetch_buffer_size=self._ahead * places.per_step
+            num_threads=self._threads, prefetch_buffer_size=self._ahead * parts.per_step
         )
-        parts = grain.MapDataset.source(places).to_iter_dataset(options)
-        return iter(parts.batch(places.per_step))
+        read = grain.MapDataset.source(parts).to_iter_dataset(options)
+        return iter(read.batch(parts.per_step, batch_fn=_join))
 
 
-class _Places:
-    """The examples of the selected rows of successive batches, one at a time."""
+class _Parts:
+    """The selected rows of successive batches, a few examples at a time."""
 
     def __init__(self, batches: Batches, first: int, last: int, rows: slice):
-        start, stop, _ = rows.indices(batches.batch_size)
-        self.per_step = stop - start
-        self._batches = batches
-        self._start = first * batches.batch_size + start
-        self._length = (last - first) * self.per_step
+        self._batches, self._first, self._length = batches, first, last - first
+        self._rows = range(batches.batch_size)[rows]
+        self.per_step = -(-len(self._rows) // PART)
 
     def __len__(self) -> int:
-        return self._length
+        return self._length * self.per_step
 
     def __getitem__(self, index: Any) -> dict[str, np.ndarray]:
-        step, row = divmod(int(index), self.per_step)
-        place = self._start + step * self._batches.batch_size + row
-        images, labels = self._batches.read_places(np.array([place]))
-        return {"image": images[0], "label": labels[0]}
+        step, part = divmod(int(index), self.per_step)
+        rows = self._rows[part * PART : (part + 1) * PART]
+        return self._batches(self._first + step, slice(rows.start, rows.stop))
+
+
+def _join(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

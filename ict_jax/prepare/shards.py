@@ -121,7 +121,7 @@ def write_shards(tasks: Sequence[Task], *, workers: int) -> None:
                 "a process that made images died, perhaps for lack of memory; run the same command "
                 "again, it goes on where it was, with fewer --workers."
             ) from error
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             raise ArgumentError(
                 f"the set cannot be written ({error}); make room, and run the same command again, "
                 "it goes on where it was."
@@ -143,7 +143,7 @@ def _wait_for(futures: list[Future], counter: Any, done: int, total: int) -> Non
             say(f"{done + made:,} of {total:,} images, {made / secs:,.0f} images/s, {left} left")
 
 
-class Stopped(RuntimeError):
+class Stopped(Exception):
     """The parent process wants no more images."""
 
 
@@ -170,12 +170,15 @@ def write_shard(task: Task) -> None:
     partial = task.path.with_name(f"{task.path.name}.partial")
     bad: list[str] = []
     num_bytes = count = 0
-    writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
-    for record in _records(task, bad):
-        writer.write(record)
-        num_bytes += len(record)
-        count += 1
-    writer.close()
+    try:
+        writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
+        for record in _records(task, bad):
+            writer.write(record)
+            num_bytes += len(record)
+            count += 1
+        writer.close()
+    except RuntimeError as error:  # what it raises for a full disk
+        raise OSError(str(error)) from error
     partial.replace(task.path)
     write_text(task.note, json.dumps(Written(count, num_bytes, bad)._asdict()))
 
