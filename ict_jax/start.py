@@ -18,6 +18,7 @@ from ict_jax.data import Batches, Dataset
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory
 from ict_jax.metrics import RunLog, say
+from ict_jax.pictures import image_grid, save_png
 from ict_jax.sampler import Sampler
 from ict_jax.store import DIRECTORY, Checkpoints
 from ict_jax.training import parallel
@@ -122,6 +123,8 @@ def open_run(checked: Checked, workdir: Path) -> Run:
         opened.pop_all()
     text = json.dumps(config.to_dict(), indent=2)
     (workdir / "config.json").write_text(text + "\n")
+    first = batches(0, slice(config.sampling.num_images))["image"]
+    save_png(workdir / "data.png", image_grid(first))
     say(f"config, as stored in {workdir / 'config.json'} and in every checkpoint:\n{text}")
     return Run(config, workdir, batches, mesh, checkpoints, log, evaluator)
 

@@ -77,7 +77,9 @@ def _decode(content: bytes) -> UInt8[np.ndarray, "h w c"]:
 
 
 def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None = None) -> Dataset:
-    """A set of TFDS with the splits `train` and `test` (or `validation`).
+    """A set of TFDS with the split `train` and `test`, `validation` or both.
+
+    Where one of these is missing, it is cut off the other.
 
     The set must have been prepared with `file_format="array_record"`, which is read by random
     access; it must have the features `image` (one size) and `label`.
@@ -103,10 +105,10 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
     encoded = {"image": tfds.decode.SkipDecoding()}  # decoded here, by Pillow
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-        held_out = "test" if "test" in builder.info.splits else "validation"
-        train, test = (
+        held_out = [split for split in ("validation", "test") if split in builder.info.splits]
+        train, *others = (
             StoredSet(what, builder.as_data_source(split, decoders=encoded))
-            for split in ("train", held_out)
+            for split in ("train", *(held_out or ["test"]))
         )
         num_classes = builder.info.features["label"].num_classes
     except ArgumentError:
@@ -128,7 +130,8 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         ) from error
     if in_memory is None:
         in_memory = train.size * math.prod(train.image_shape) <= MEMORY_BYTES
-    validation, test = split_test(test.read_all())
+    held = [other.read_all() for other in others]
+    validation, test = held if len(held) == 2 else split_test(*held)
     return Dataset(
         f"tfds:{name}", train.read_all() if in_memory else train, validation, test, num_classes
     )

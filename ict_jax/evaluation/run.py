@@ -45,7 +45,8 @@ class Evaluator:
           at_end: whether the whole evaluation follows the last step.
 
         Raises:
-          ArgumentError: every_steps < 1, num_samples < 2, or a sigma that cannot be sampled at.
+          ArgumentError: every_steps < 1, num_samples < 2, a sigma that cannot be sampled at, or
+            scores are asked for and too few images are held out.
         """
         require(
             every_steps is None or every_steps >= 1,
@@ -60,6 +61,13 @@ class Evaluator:
             sigma_min <= second_sigma < sigma_max,
             f"sampling.second_sigma={second_sigma} must be at least sigma_min={sigma_min} and "
             f"below sigma_max={sigma_max}; the paper has 0.821 for CIFAR-10.",
+        )
+        held_out = (dataset.validation.size, dataset.test.size)
+        require(
+            (every_steps is None and not at_end) or (held_out[0] >= 2 and held_out[1] >= 4),
+            f"{dataset.name} has {held_out[0]} images for validation and {held_out[1]} for test, "
+            "and scores need at least 2 and 4; add images, or set evaluation.every_steps=None and "
+            "evaluation.at_end=False.",
         )
         self.every_steps = every_steps
         self.at_end = at_end

@@ -62,7 +62,7 @@ def prepare_folder(
     skip_bad: bool = False,
     workers: int | None = None,
 ) -> Path:
-    """A folder of images, cropped as those of ImageNet; a tenth is held out as test split.
+    """A folder of images, cropped as those of ImageNet, a tenth each for validation and test.
 
     Args:
       source: the folder, with a subfolder per class or none.
@@ -87,10 +87,8 @@ def prepare_folder(
     ]
     order = np.random.default_rng(0).permutation(len(pictures))
     cut = max(1, int(len(pictures) * HELD_OUT))
-    splits = {
-        "train": [pictures[i] for i in np.sort(order[cut:])],
-        "test": [pictures[i] for i in np.sort(order[:cut])],
-    }
+    parts = {"train": order[2 * cut :], "validation": order[cut : 2 * cut], "test": order[:cut]}
+    splits = {split: [pictures[i] for i in np.sort(index)] for split, index in parts.items()}
     return _prepare(
         name, "1.0.0", splits, classes, image_size, Path(out), skip_bad=skip_bad, workers=workers
     )

@@ -96,12 +96,12 @@ def test_console_scripts_work_from_any_directory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "sample", "evaluate", "import_weights", "export_weights"]
+    "name", ["train", "sample", "evaluate", "prepare", "import_weights", "export_weights"]
 )
 def test_help(name):
     result = command(name, "--help")
     assert result.returncode == 0 and not result.stderr
-    assert f"python -m ict_jax.cli.{name} --" in result.stdout
+    assert f"python -m ict_jax.cli.{name} " in result.stdout
     assert "flags:" in result.stdout
 
 
@@ -188,6 +188,30 @@ def mistakes(tmp_path):
         ("export_weights", [empty, out, "--format=onnx"], "<safetensors|diffusers>"),
         ("train", ["--dry_run"], "--config is missing"),
         ("train", [SMOKE, "--dry_run", "--config.total_steps=2"], "total_steps=2 is fewer than"),
+        ("prepare", [], "the first argument is [], expected one of ['imagenet64', 'folder'"),
+        ("prepare", ["mnist", out], "the first argument is ['mnist'], expected one of"),
+        ("prepare", ["folder", out], "--source is missing; give it, as in folder --source=DIR"),
+        ("prepare", ["folder", "x", out], "unexpected argument ['x']; flags are written"),
+        ("prepare", ["folder", f"--source={tmp_path}/empty", out], "--image_size is missing"),
+        (
+            "prepare",
+            ["folder", f"--source={tmp_path}/empty", "--image_size=8", out],
+            "/empty holds no images; remove that class",
+        ),
+        (
+            "prepare",
+            ["imagenet64", f"--source={tmp_path}/empty", "--image_size=8", out],
+            "imagenet64 takes no --image_size; leave that out",
+        ),
+        ("prepare", ["imagenet64", f"--source={tmp_path}/no", out], "/no holds neither train/ nor"),
+        ("prepare", ["cifar10", f"--source={tmp_path}/empty", out], "binary.tar.gz does not exist"),
+        ("prepare", ["tfds", out], "--name is missing"),
+        ("train", [SMOKE, work, "--config.pipeline.read_threads=0"], "read_threads=0 and"),
+        (
+            "train",
+            [SMOKE, work, "--config.data.name=emoji", "--config.data.image_size=8"],
+            "from 16",
+        ),
         ("evaluate", [], "--checkpoint is missing"),
         ("evaluate", [empty], "should hold checkpoints and holds none"),
     ]

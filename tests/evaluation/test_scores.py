@@ -6,6 +6,7 @@ import pytest
 import ict_jax
 from ict_jax.data import load_data
 from ict_jax.evaluation.classifier import Extractor
+from ict_jax.evaluation.run import Evaluator
 from ict_jax.evaluation.scores import Scorer, choose_second_sigma, score_model, table
 
 
@@ -82,3 +83,12 @@ def test_errors(scorer, dataset):
         scorer.score(dataset.train.images[:10])
     with pytest.raises(ict_jax.ArgumentError, match=r"no candidate between 0.1 and 20 lies in"):
         choose_second_sigma(scorer, lambda s: None, 0.09, 0.002)
+
+
+def test_scores_need_held_out_images():
+    digits = load_data("digits")
+    few = digits._replace(test=digits.test.read(np.arange(3)))
+    arguments = {"sigma_min": 0.002, "sigma_max": 80.0, "second_sigma": 2.0}
+    Evaluator(few, None, **arguments)
+    with pytest.raises(ict_jax.ArgumentError, match="200 images for validation and 3 for test"):
+        Evaluator(few, None, **arguments, at_end=True)
