@@ -106,7 +106,7 @@ def make_hour(config: ConfigDict, *, total_steps: int, batch_size: int, **model)
     config.model.update({"dropout": 0.0, **model})
     config.logging.update({"every_steps": 50, "samples_every_steps": total_steps // 4})
     config.checkpointing.every_steps = 250
-    config.evaluation.update({"every_steps": total_steps // 8, "num_samples": 1000})
+    config.evaluation.every_steps = total_steps // 8
 
 
 def _paper() -> ConfigDict:

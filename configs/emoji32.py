@@ -15,7 +15,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config = cifar10_ict.get_config()
     base.make_own(config, name="emoji", image_size=32)
     config.model.channels = 64
-    config.evaluation.num_samples = 1000  # the test split has 374 images
+    config.evaluation.num_samples = 400  # the test split has 374 images
     if form == "smoke":
         base.make_smoke(config, channels=8, **base.SHALLOW)
     elif form == "hour":

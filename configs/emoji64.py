@@ -17,7 +17,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config.model.update({"channels": 64, "num_res_blocks": 2, "num_classes": 9})
     config.total_steps = 100_000
     config.sampling.num_images = 81  # in nine columns, one per group
-    config.evaluation.num_samples = 1000  # the test split has 374 images
+    config.evaluation.num_samples = 400  # the test split has 374 images
     if form == "smoke":
         base.make_smoke(config, channels=64, num_classes=10, **base.SHALLOW)
     elif form == "hour":

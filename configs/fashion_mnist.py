@@ -20,4 +20,5 @@ def get_config(form: str = "full") -> ConfigDict:
         base.make_smoke(config, channels=8, **base.SHALLOW)
     elif form == "hour":
         base.make_hour(config, total_steps=4000, batch_size=32, **base.TINY)
+        config.evaluation.num_samples = 1000
     return config
