@@ -91,6 +91,17 @@ def test_an_interrupted_run_resumes_bitwise(tmp_path, monkeypatch, whole_run, st
     assert logged(tmp_path) == logged(whole_run)  # step 7 is inside a logging window
 
 
+def test_batches_read_ahead_train_the_same_and_resume_in_an_epoch(tmp_path, monkeypatch, whole_run):
+    config = one_device()
+    config.pipeline.on_device = False
+    with monkeypatch.context() as patch:
+        stop_at(patch, 11)
+        with pytest.raises(Interrupted):
+            loop.train(config, tmp_path)
+    loop.train(config, tmp_path)
+    assert_same(final(tmp_path), final(whole_run))
+
+
 def test_checkpoints_of_a_run_are_of_their_own_step(tmp_path, whole_run):
     """Saving in the background does not pick up later, donated buffers."""
     config = one_device()
@@ -111,7 +122,7 @@ def test_checkpoints_of_a_run_are_of_their_own_step(tmp_path, whole_run):
 
 def test_what_a_run_leaves(whole_run):
     names = {path.name for path in whole_run.iterdir()}
-    assert {"config.json", "checkpoints", "samples"} <= names
+    assert {"config.json", "data.png", "checkpoints", "samples"} <= names
     assert {path.name for path in (whole_run / "samples").iterdir()} == {
         f"{name}_{step:08d}.png" for name in ("one_step", "two_step") for step in (10, 20)
     }

@@ -56,6 +56,22 @@ def test_devices_agree(one_device, num_devices):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, one_device[1])
 
 
+@pytest.mark.parametrize("on_device", [True, False])
+def test_devices_exchange_gradients_alone(on_device):
+    """Every device takes its rows from its own copy of the set."""
+    config = smoke_config()
+    config.pipeline.on_device = on_device
+    config = checks.resolve(config, dataset := build.build_dataset(config))
+    batches, mesh = build.build_batches(config, dataset), parallel.make_mesh(num_devices=4)
+    progress = parallel.init_on_mesh(
+        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+    )
+    fed = next(feed(batches, mesh, 0, 1))
+    program = compiled(config, batches, mesh).lower(*progress, fed).compile().as_text()
+    kinds = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+    assert {kind for kind in kinds if f" {kind}(" in program} == {"all-reduce"}
+
+
 def test_accumulation_on_devices_agrees(one_device):
     losses, _, _ = train(2, accumulation_steps=2)
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-4)
