@@ -73,9 +73,19 @@ def _put(arrays: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, Ar
 
 
 def local_rows(batch_size: int) -> slice:
-    """The rows of the global batch that this process feeds."""
-    share = batch_size // jax.process_count()
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    """The rows of the global batch that this process feeds.
+
+    Raises:
+      ArgumentError: the processes would not get equally many.
+    """
+    count, index = jax.process_count(), jax.process_index()
+    require(
+        batch_size % count == 0,
+        f"batch_size={batch_size} is not divisible by {count} processes; use a multiple of "
+        f"{count}.",
+    )
+    share = batch_size // count
+    return slice(index * share, (index + 1) * share)
 
 
 def compile_train_step(

@@ -106,6 +106,14 @@ def test_samples_do_not_depend_on_the_batch_size():
     np.testing.assert_array_equal(images[0], images[2])
 
 
+def test_processes_get_equal_shares(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert parallel.local_rows(12) == slice(4, 8)
+    with pytest.raises(ict_jax.ArgumentError, match="batch_size=8 is not divisible by 3 processes"):
+        parallel.local_rows(8)
+
+
 def test_errors():
     with pytest.raises(ict_jax.ArgumentError, match=r"mesh.num_devices=99, but there are 4"):
         parallel.make_mesh(num_devices=99)
