@@ -38,7 +38,8 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
-        "tfds": ["tensorflow-cpu>=2.20"],  # preparing TFDS's own sets; reading does without
+        # Preparing sets of TFDS itself; reading them does without.
+        "tfds": ["importlib_resources", "tensorflow-cpu>=2.20"],
         "figures": ["matplotlib"],  # for benchmarks
         "parity": ["diffusers>=0.35", "torch>=2.8"],  # networks of others to compare with
         "test": [
