@@ -132,7 +132,9 @@ def value(values: flags.FlagValues, name: str) -> Any:
 
 def required(values: flags.FlagValues, name: str, example: str) -> Any:
     """The value of a flag that must be given."""
-    require(value(values, name) is not None, f"--{name} is missing; give it, as in {example}.")
+    require(
+        value(values, name) not in (None, ""), f"--{name} is missing; give it, as in {example}."
+    )
     return value(values, name)
 
 

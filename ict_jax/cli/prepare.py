@@ -24,7 +24,7 @@ import sys
 from absl import flags
 
 from ict_jax.cli import common
-from ict_jax.core.errors import require
+from ict_jax.core.errors import ArgumentError, require
 
 SETS = ("imagenet64", "folder", "cifar10", "tfds")
 OPTIONS = {
@@ -85,6 +85,10 @@ def run(values: flags.FlagValues, what: str) -> int:
     }
     try:
         makers[what](source, out, **options)
+    except OSError as error:
+        raise ArgumentError(
+            f"{what} cannot go on ({error}); mend that, and run the same command again."
+        ) from error
     except KeyboardInterrupt:
         print("interrupted; to go on, run the same command again", file=sys.stderr)
         return common.EXIT_INTERRUPTED

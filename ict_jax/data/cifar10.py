@@ -46,8 +46,13 @@ def load_archive(directory: Path) -> tuple[ImageSet, ImageSet]:
         f"{path} does not exist; get https://www.cs.toronto.edu/~kriz/{ARCHIVE} (170,052,171 "
         "bytes), and give its directory (config.data.data_dir, or --source of prepare).",
     )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArgumentError(
+            f"{path} cannot be read ({error.strerror}); make it readable."
+        ) from error
     require(
         found == CHECKSUM,
         f"{path} has the SHA-256 {found[:12]}..., expected {CHECKSUM[:12]}...; it is cut off or "

@@ -67,6 +67,12 @@ def load_emoji(*, data_dir: str | None = None, image_size: int | None = None) ->
         f"{paths[FONT]} has pictures of {len(set(classes))} of the {len(groups)} groups of "
         f"{paths[LIST]}; get both again.",
     )
+    distinct = len({picture.tobytes() for picture, _ in known})
+    require(
+        2 * distinct > len(known),
+        f"{paths[FONT]} draws {len(known)} emoji as {distinct} different pictures; it is another "
+        "font: get Debian's fonts-noto-color-emoji.",
+    )
     held_out = {split: round(share * len(known)) for split, share in HELD_OUT.items()}
     sizes = {"train": len(known) - sum(held_out.values()), **held_out}
     parts = split_images(np.stack([picture for picture, _ in known]), classes, sizes)
@@ -79,10 +85,14 @@ def read_list(path: Path) -> tuple[list[str], list[int], list[str]]:
     labels: list[int] = []
     groups: list[str] = []
     group = ""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{path} is not Unicode's {LIST} ({error}); get it again.") from error
+    for line in lines:
         if line.startswith("# group:"):
             group = line.partition(":")[2].strip()
-        found = re.match(r"([0-9A-F ]+?)\s*; fully-qualified\b", line)
+        found = re.match(r"((?:[0-9A-F]{4,5} ?)+?)\s*; fully-qualified\b", line)
         codes = [int(code, 16) for code in found[1].split()] if found else []
         if not codes or any(code in SKIN_TONES for code in codes):
             continue

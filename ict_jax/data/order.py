@@ -1,6 +1,7 @@
 """The order in which training reads a set: a function of (seed, step), on hosts and devices."""
 
 import threading
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,6 @@ class HostOrder:
         self._seed = seed
         self._orders: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
-        self._device = jax.local_devices(backend="cpu")[0]
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """Indices into the set; places count from 0 over all epochs, int64."""
@@ -82,6 +82,14 @@ class HostOrder:
             if epoch not in self._orders:
                 # Two epochs are read at a time, where one ends and the next begins.
                 self._orders = {e: o for e, o in self._orders.items() if abs(e - epoch) == 1}
-                with jax.default_device(self._device):
+                with jax.default_device(_host_device()):
                     self._orders[epoch] = np.asarray(epoch_order(self._seed, epoch, self._size))
             return self._orders[epoch]
+
+
+def _host_device() -> Any:
+    """A CPU, which need not be among the platforms that JAX was told to use."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None

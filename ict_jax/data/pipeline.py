@@ -96,9 +96,8 @@ class Batches:
         import grain  # late: it takes a second, and small sets do without it
 
         parts = _Parts(self, first, last, rows)
-        options = grain.ReadOptions(
-            num_threads=self._threads, prefetch_buffer_size=self._ahead * parts.per_step
-        )
+        ahead = self._ahead * parts.per_step
+        options = grain.ReadOptions(min(self._threads, ahead), prefetch_buffer_size=ahead)
         read = grain.MapDataset.source(parts).to_iter_dataset(options)
         return iter(read.batch(parts.per_step, batch_fn=_join))
 

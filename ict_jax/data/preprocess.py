@@ -13,44 +13,50 @@ from ict_jax.core.errors import ArgumentError, require
 COLOUR_MODES = ("RGB", "RGBA", "P", "L", "LA", "1")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
-BAD_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are damaged or no images."""
-
 
 def decode(path: Path, smallest: int) -> Image.Image:
     """The RGB image in a file, turned upright; transparent pixels become white.
 
     Raises:
-      ArgumentError: no image, cut off, animated, of 16 bits, in the colours of printing, or its
-        short side has fewer than `smallest` pixels.
+      ArgumentError: no image, cut off, several images, of 16 bits, in the colours of printing, or
+        its short side has fewer than `smallest` pixels.
     """
     try:
         with Image.open(path) as opened:
-            image: Image.Image = opened
-            require(
-                getattr(image, "n_frames", 1) == 1,
-                f"{path} is animated, expected one picture; keep one of its frames.",
-            )
-            require(
-                image.mode in COLOUR_MODES,
-                f"{path} has the mode {image.mode}, expected 8-bit RGB or grey; convert it, or "
-                "leave it out.",
-            )
-            require(
-                min(image.size) >= smallest,
-                f"{path} has {image.width}x{image.height} pixels, fewer than the {smallest} to be "
-                "made; leave it out, or choose a smaller size.",
-            )
-            image = ImageOps.exif_transpose(image)
-            if image.mode in ("RGBA", "LA", "P"):
+            _check(opened, path, smallest)
+            image = ImageOps.exif_transpose(opened)
+            if image.mode in ("RGBA", "LA", "P") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 return Image.alpha_composite(white, image).convert("RGB")
             return image.convert("RGB")
-    except ArgumentError:
+    except (ArgumentError, MemoryError):
         raise
-    except BAD_IMAGE as error:
+    except Exception as error:  # Pillow raises many kinds for damaged files
         _refuse(str(path), path.is_file() and not path.stat().st_size, error)
+
+
+def _check(image: Image.Image, path: Path, smallest: int) -> None:
+    # Phones add a preview to a photo and call it MPO; its first image is the photo.
+    require(
+        getattr(image, "n_frames", 1) == 1 or image.format == "MPO",
+        f"{path} is animated or has several pages, expected one picture; keep one of them.",
+    )
+    # How the file holds its pixels: Pillow drops bits of 16 and says RGB all the same.
+    stored = [part for tile in getattr(image, "tile", []) for part in np.atleast_1d(tile[3])]
+    deep = any(";16" in str(part) for part in stored) or (
+        image.format == "PPM" and any(str(part).isdecimal() and int(part) > 255 for part in stored)
+    )
+    require(
+        image.mode in COLOUR_MODES and not deep,
+        f"{path} has the mode {image.mode}{' of 16 bits' if deep else ''}, expected 8-bit RGB or "
+        "grey; convert it, or leave it out.",
+    )
+    require(
+        min(image.size) >= smallest,
+        f"{path} has {image.width}x{image.height} pixels, fewer than the {smallest} to be "
+        "made; leave it out, or choose a smaller size.",
+    )
 
 
 def decode_as_adm(content: bytes, name: str) -> Image.Image:
@@ -64,7 +70,9 @@ def decode_as_adm(content: bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.convert("RGB")
-    except BAD_IMAGE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged files
         _refuse(name, not content, error)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import UInt8
 from PIL import Image
 
 from ict_jax.core.errors import ArgumentError, require
@@ -42,7 +41,7 @@ class StoredSet:
         self._name = name
         self._source = source
         self.size = len(source)
-        self.image_shape = _decode(first["image"]).shape
+        self.image_shape = self._example(0)[0].shape
 
     def read(self, index: np.ndarray) -> ImageSet:
         """The examples at integer indices [m], in that order.
@@ -50,17 +49,30 @@ class StoredSet:
         Raises:
           ArgumentError: an image has another shape than the first.
         """
-        examples = [self._source[int(i)] for i in index]
-        images = np.empty((len(examples), *self.image_shape), np.uint8)
-        for row, example in enumerate(examples):
-            image = _decode(example["image"])
+        images = np.empty((len(index), *self.image_shape), np.uint8)
+        labels = np.empty(len(index), np.int32)
+        for row, place in enumerate(index):
+            image, labels[row] = self._example(int(place))
             require(
-                image.shape == self.image_shape,
-                f"image {index[row]} of {self._name} has the shape {image.shape} and the first "
-                f"{self.image_shape}, expected one for all; resize them when preparing the set.",
+                image.shape == self.image_shape and image.dtype == np.uint8,
+                f"image {place} of {self._name} is {image.dtype} of shape {image.shape} and the "
+                f"first has {self.image_shape}, expected uint8 and one shape for all; resize them "
+                "when preparing the set.",
             )
             images[row] = image
-        return ImageSet(images, np.array([example["label"] for example in examples], np.int32))
+        return ImageSet(images, labels)
+
+    def _example(self, place: int) -> tuple[np.ndarray, int]:
+        try:
+            example = self._source[place]
+            with Image.open(io.BytesIO(example["image"])) as image:
+                pixels = np.asarray(image)
+        except Exception as error:  # array_record and Pillow raise many kinds for damaged files
+            raise ArgumentError(
+                f"image {place} of {self._name} cannot be read ({_first_line(error)}); the set is "
+                "damaged, prepare it again."
+            ) from error
+        return (pixels if pixels.ndim == 3 else pixels[..., None]), example["label"]
 
     def read_all(self) -> ImageSet:
         """The whole split in memory."""
@@ -68,12 +80,6 @@ class StoredSet:
         with ThreadPoolExecutor() as pool:
             read = list(pool.map(self.read, parts))
         return ImageSet(*(np.concatenate(arrays) for arrays in zip(*read, strict=True)))
-
-
-def _decode(content: bytes) -> UInt8[np.ndarray, "h w c"]:
-    with Image.open(io.BytesIO(content)) as image:
-        pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None = None) -> Dataset:
@@ -113,15 +119,7 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         num_classes = builder.info.features["label"].num_classes
     except ArgumentError:
         raise
-    except (
-        tfds.core.DatasetNotFoundError,
-        AssertionError,  # not prepared there
-        NotImplementedError,  # prepared in another format
-        FileNotFoundError,
-        KeyError,  # no such split
-        ValueError,
-        AttributeError,  # labels that are no classes
-    ) as error:
+    except Exception as error:  # TFDS raises many kinds for what is missing or damaged
         raise ArgumentError(
             f"{what} was not found prepared as array_record, with the splits "
             f"'train' and 'test', in {data_dir or 'the default directory of TFDS'} "

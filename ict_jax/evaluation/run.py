@@ -8,7 +8,7 @@ import numpy as np
 
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset
-from ict_jax.evaluation.scores import Scorer, score_model, table
+from ict_jax.evaluation.scores import Scorer, check_held_out, score_model, table
 from ict_jax.metrics import say
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.sampler import Sampler
@@ -62,13 +62,8 @@ class Evaluator:
             f"sampling.second_sigma={second_sigma} must be at least sigma_min={sigma_min} and "
             f"below sigma_max={sigma_max}; the paper has 0.821 for CIFAR-10.",
         )
-        held_out = (dataset.validation.size, dataset.test.size)
-        require(
-            (every_steps is None and not at_end) or (held_out[0] >= 2 and held_out[1] >= 4),
-            f"{dataset.name} has {held_out[0]} images for validation and {held_out[1]} for test, "
-            "and scores need at least 2 and 4; add images, or set evaluation.every_steps=None and "
-            "evaluation.at_end=False.",
-        )
+        if every_steps is not None or at_end:
+            check_held_out(dataset)
         self.every_steps = every_steps
         self.at_end = at_end
         self._num_samples = num_samples

@@ -19,6 +19,17 @@ DrawImages = Callable[[Sequence[float]], UInt8[np.ndarray, "n h w c"]]
 """`draw(sigmas)` -> a pool of sampled images."""
 
 
+def check_held_out(dataset: Dataset) -> None:
+    """Raises `ArgumentError` if too few images are held out for scores."""
+    validation, test = dataset.validation.size, dataset.test.size
+    require(
+        validation >= 2 and test >= 4,
+        f"{dataset.name} has {validation} images for validation and {test} for test, and scores "
+        "need at least 2 and 4; add images, or train with evaluation.every_steps=None and "
+        "evaluation.at_end=False.",
+    )
+
+
 class Scorer:
     """Scores pools of images in the features of a classifier of the same data set.
 
@@ -32,12 +43,13 @@ class Scorer:
         """Trains the classifier and describes the real images.
 
         Raises:
-          ArgumentError: num_samples < 2.
+          ArgumentError: num_samples < 2, or too few images are held out.
         """
         require(
             num_samples >= 2,
             f"evaluation.num_samples={num_samples} must be at least 2; 5,000 is usual.",
         )
+        check_held_out(dataset)
         self.dataset = dataset
         self.num_samples = num_samples
         self.extractor = Extractor(dataset)

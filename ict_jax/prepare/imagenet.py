@@ -5,12 +5,15 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from ict_jax.core.errors import ArgumentError, require
+from ict_jax.data.folder import check_name
 from ict_jax.prepare.pictures import ImageNetPicture
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 CLASSES = 1000
+COUNTS = {"train": 1_281_167, "validation": 50_000}
 SYNSET = re.compile(r"n\d{8}")
 
 
@@ -48,6 +51,8 @@ def list_imagenet(
         ]
         for split, found in (("train", train), ("validation", validation))
     }
+    for picture in (*splits["train"], *splits["validation"]):
+        check_name(Path(picture.path, picture.name))
     return splits, synsets
 
 
@@ -72,7 +77,7 @@ def _train(source: Path) -> Iterator[Found]:
 
 def _validation(source: Path, val_labels: Path | None) -> Iterator[Found]:
     folder, tar = source / "val", source / VAL_TAR
-    if folder.is_dir() and any(path.is_dir() for path in folder.iterdir()):
+    if folder.is_dir() and _directories(folder):
         yield from _folders(folder)
         return
     if folder.is_dir():
@@ -96,7 +101,7 @@ def _validation(source: Path, val_labels: Path | None) -> Iterator[Found]:
 
 
 def _folders(directory: Path) -> Iterator[Found]:
-    folders = sorted(path for path in directory.iterdir() if path.is_dir())
+    folders = _directories(directory)
     require(bool(folders), f"{directory} holds no folders of classes; give the raw images.")
     for folder in folders:
         _check_synset(folder.name, str(folder))
@@ -104,6 +109,11 @@ def _folders(directory: Path) -> Iterator[Found]:
         require(bool(files), f"{folder} holds no images; get that class again.")
         for entry in files:
             yield folder.name, f"{folder.name}/{entry.name}", entry.path, 0, -1
+
+
+def _directories(directory: Path) -> list[Path]:
+    hidden = [path for path in directory.iterdir() if path.name.startswith(".")]
+    return sorted(path for path in directory.iterdir() if path.is_dir() and path not in hidden)
 
 
 def _files(directory: Path) -> list[os.DirEntry]:
@@ -131,22 +141,34 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int]]:
                     continue
                 file.seek(member.offset_data)
                 with tarfile.open(fileobj=file, mode="r:") as inner:
-                    for part in inner:
+                    for part in filter(tarfile.TarInfo.isfile, inner):
                         name = f"{Path(member.name).stem}/{Path(part.name).name}"
                         yield name, str(path), part.offset_data, part.size
+                    _check_end(file, inner.offset)
+            _check_end(file, outer.offset)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ArgumentError(f"{path} is no whole tar file ({error}); get it again.") from error
+
+
+def _check_end(file: IO[bytes], offset: int) -> None:
+    """A tar file ends with zeros; its reader also stops, without a word, at a damaged header."""
+    file.seek(offset)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"damaged at byte {offset:,}")
 
 
 def _read_labels(path: Path, stems: list[str]) -> list[str]:
     """The WordNet id of each image."""
     require(path.is_file(), f"--val_labels={path} does not exist; give the file of the classes.")
-    lines = path.read_text().split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"--val_labels={path} is no text ({error}); give another.") from error
     if lines[0].startswith("ImageId,"):
         found = {
             image: prediction.split()[0]
-            for image, comma, prediction in (line.partition(",") for line in lines[1:])
-            if comma
+            for image, _, prediction in (line.partition(",") for line in lines[1:])
+            if prediction.strip()
         }
         missing = [stem for stem in stems if stem not in found]
         require(

@@ -1,5 +1,7 @@
 """Pictures that become examples: files, members of tar files, arrays."""
 
+import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -21,6 +23,10 @@ class Picture(Protocol):
         """Its class."""
         ...
 
+    def stamp(self) -> str:
+        """Changes when what the picture is made from does."""
+        ...
+
     def pixels(self, size: int) -> np.ndarray:
         """uint8 [size, size, 3].
 
@@ -30,12 +36,21 @@ class Picture(Protocol):
         ...
 
 
+def _file_stamp(path: str) -> str:
+    found = os.stat(path)
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 class FilePicture(NamedTuple):
     """An image file of one's own."""
 
     name: str
     label: int
     path: str
+
+    def stamp(self) -> str:
+        """Size and time of the file."""
+        return _file_stamp(self.path)
 
     def pixels(self, size: int) -> np.ndarray:
         """Upright, cropped."""
@@ -50,6 +65,10 @@ class ImageNetPicture(NamedTuple):
     path: str
     offset: int = 0
     length: int = -1
+
+    def stamp(self) -> str:
+        """Size and time of the file, and the place in it."""
+        return f"{_file_stamp(self.path)} {self.offset} {self.length}"
 
     def pixels(self, size: int) -> np.ndarray:
         """As ADM's code makes them."""
@@ -66,6 +85,10 @@ class ArrayPicture(NamedTuple):
     name: str
     label: int
     array: np.ndarray
+
+    def stamp(self) -> str:
+        """A hash of the pixels."""
+        return hashlib.sha256(self.array.tobytes()).hexdigest()
 
     def pixels(self, size: int) -> np.ndarray:
         """As they are."""

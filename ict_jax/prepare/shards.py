@@ -1,5 +1,6 @@
 """Writing a set in shards: in parallel, resumable, and never half-done under its own name."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -34,12 +35,14 @@ class Task(NamedTuple):
 
     Attributes:
       path: of the shard; what is known of it stands in `path` + ".json" once it is whole.
+      made_from: hash of its pictures' names, labels and stamps.
       pictures: in order.
       size: height and width to make.
       serialize: makes the records; importable by another process.
     """
 
     path: Path
+    made_from: str
     pictures: Sequence[Picture]
     size: int
     serialize: Serialize
@@ -51,8 +54,9 @@ class Task(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What is known of a whole shard: its records, their bytes, and the files left out."""
+    """What is known of a whole shard: its task's hash, records, their bytes, files left out."""
 
+    made_from: str
     count: int
     num_bytes: int
     bad: list[str]
@@ -72,6 +76,7 @@ def make_tasks(
         tasks[split] = [
             Task(
                 directory / filename(split, index, len(starts)),
+                fingerprint({split: pictures[start : start + PICTURES]}, stamped=True),
                 pictures[start : start + PICTURES],
                 size,
                 serialize,
@@ -81,20 +86,21 @@ def make_tasks(
     return tasks
 
 
-def fingerprint(splits: Mapping[str, Sequence[Picture]], **options: Any) -> str:
-    """A hash of what a set is made from: names, labels and order of the pictures, and options."""
+def fingerprint(splits: Mapping[str, Sequence[Picture]], *, stamped: bool, **options: Any) -> str:
+    """A hash of the names, labels and order of pictures, and of options; with stamps or not."""
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for split, pictures in splits.items():
         digest.update(split.encode())
         for picture in pictures:
-            digest.update(f"{picture.name}\0{picture.label}\n".encode())
+            stamp = picture.stamp() if stamped else ""
+            digest.update(f"{picture.name}\0{picture.label}\0{stamp}\n".encode())
     return digest.hexdigest()
 
 
 def write_shards(tasks: Sequence[Task], *, workers: int) -> None:
     """Writes the shards that are not yet written, in several processes, and reports progress.
 
-    Shards from which files were left out are written again: these may have been mended.
+    A shard is written again if one of its files was left out or has changed since.
 
     Args:
       tasks: the shards.
@@ -105,6 +111,8 @@ def write_shards(tasks: Sequence[Task], *, workers: int) -> None:
     """
     notes = [read_note(task) for task in tasks]
     left = [t for t, note in zip(tasks, notes, strict=True) if note is None or note.bad]
+    if not left:
+        return
     total = sum(len(task.pictures) for task in tasks)
     done = total - sum(len(task.pictures) for task in left)
     if done:
@@ -112,10 +120,12 @@ def write_shards(tasks: Sequence[Task], *, workers: int) -> None:
     context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would break
     counter, stop = context.Value("q", 0), context.Event()
     with ProcessPoolExecutor(
-        min(workers, max(1, len(left))), context, _start_worker, (os.getpid(), counter, stop)
+        min(workers, len(left)), context, _start_worker, (os.getpid(), counter, stop)
     ) as pool:
         try:
-            _wait_for([pool.submit(write_shard, task) for task in left], counter, done, total)
+            with _without_ctrl_c():
+                futures = [pool.submit(write_shard, task) for task in left]
+            _wait_for(futures, counter, done, total)
         except BrokenProcessPool as error:
             raise ArgumentError(
                 "a process that made images died, perhaps for lack of memory; run the same command "
@@ -143,6 +153,19 @@ def _wait_for(futures: list[Future], counter: Any, done: int, total: int) -> Non
             say(f"{done + made:,} of {total:,} images, {made / secs:,.0f} images/s, {left} left")
 
 
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes started within it leave Ctrl-C to this one, from their first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Stopped(Exception):
     """The parent process wants no more images."""
 
@@ -152,10 +175,9 @@ _stop: Any = None
 
 
 def _start_worker(parent: int, counter: Any, stop: Any) -> None:
-    """In a new process: count images there, leave Ctrl-C to the parent, and end when it ends."""
+    """In a new process: count images there, and end when the parent ends."""
     global _counter, _stop
     _counter, _stop = counter, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -180,7 +202,7 @@ def write_shard(task: Task) -> None:
     except RuntimeError as error:  # what it raises for a full disk
         raise OSError(str(error)) from error
     partial.replace(task.path)
-    write_text(task.note, json.dumps(Written(count, num_bytes, bad)._asdict()))
+    write_text(task.note, json.dumps(Written(task.made_from, count, num_bytes, bad)._asdict()))
 
 
 def _records(task: Task, bad: list[str]) -> Iterator[bytes]:
@@ -201,14 +223,15 @@ def _records(task: Task, bad: list[str]) -> Iterator[bytes]:
 
 
 def read_note(task: Task) -> Written | None:
-    """What is known of a shard, None if it is not whole."""
+    """What is known of a shard, None if it is not whole or was made from other pictures."""
     if not (task.note.is_file() and task.path.is_file()):
         return None
-    return Written(**json.loads(task.note.read_text()))
+    note = Written(**json.loads(task.note.read_text(encoding="utf-8")))
+    return note if note.made_from == task.made_from else None
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file that is either whole or not there."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)

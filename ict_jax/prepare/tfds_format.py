@@ -41,6 +41,11 @@ def make_features(size: int, class_names: tuple[str, ...]) -> Any:
     )
 
 
+def known_names() -> list[str]:
+    """Sets that TFDS has builders for, which it prefers to files of the same name."""
+    return tfds.list_builders(with_community_datasets=False)
+
+
 def namer(name: str) -> Callable[[str, int, int], str]:
     """`filename(split, index, number)` of the shards of a set."""
     return lambda split, index, number: f"{name}-{split}.array_record-{index:05d}-of-{number:05d}"

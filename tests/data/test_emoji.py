@@ -38,6 +38,9 @@ def test_mistakes(tmp_path):
     (tmp_path / "emoji-test.txt").write_text(LIST)
     with pytest.raises(ict_jax.ArgumentError, match="cannot be used as a font of 109 pixels"):
         load_data("emoji", data_dir=str(tmp_path))
+    (tmp_path / "emoji-test.txt").write_text(LIST, encoding="utf-16")
+    with pytest.raises(ict_jax.ArgumentError, match=r"is not Unicode's emoji-test.txt"):
+        load_data("emoji", data_dir=str(tmp_path))
     with pytest.raises(ict_jax.ArgumentError, match="image_size=200 must be from 16 to 128"):
         load_data("emoji", image_size=200)
 

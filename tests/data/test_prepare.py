@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import ict_jax
 from ict_jax import prepare
 from ict_jax.data import Batches, cifar10, load_data
 from ict_jax.data.preprocess import center_crop
+from ict_jax.files import locked_directory
 from ict_jax.prepare import shards
 from tests.data.test_cifar10 import archive
 from tests.helpers import ROOT, command
@@ -64,7 +66,7 @@ def contents(directory):
     return {
         path.relative_to(directory): path.read_bytes()
         for path in directory.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != ".lock"
     }
 
 
@@ -188,10 +190,97 @@ def test_a_folder_at_any_size(tmp_path):
     with Image.open(tmp_path / "photos" / "bee" / "3.jpg") as image:
         expected = center_crop(image, 24)
     assert sum((image == expected).all() for image in every) == 1
-    with pytest.raises(ict_jax.ArgumentError, match="--name=My Images must be small letters"):
-        prepare.prepare_folder(tmp_path / "photos", tmp_path, name="My Images", image_size=24)
-    with pytest.raises(ict_jax.ArgumentError, match="--image_size=1 must be at least 2"):
-        prepare.prepare_folder(tmp_path / "photos", tmp_path, image_size=1)
+    held_out = np.concatenate([data.validation.labels, data.test.labels])
+    assert set(held_out) == {0, 1}  # at random, not the first of the first class
+
+
+def test_mistakes_with_a_folder(tmp_path):
+    source = photos(tmp_path / "photos")
+
+    def refused(message, **options):
+        options = {"image_size": 24, "out": tmp_path / "out"} | options
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            prepare.prepare_folder(source, workers=1, **options)
+
+    refused("--name=My Images must be a small letter", name="My Images")
+    refused("--name=_x must be a small letter", name="_x")
+    refused("--name=mnist is the name of a set of TFDS", name="mnist")
+    refused("--image_size=1 must be at least 2", image_size=1)
+    refused("is --source or lies in it", out=source / "out")
+    (tmp_path / "out" / "images").mkdir(parents=True)
+    (tmp_path / "out" / "images" / "1.0.0").write_text("")
+    refused("1.0.0 is a file, where the set is to be")
+    (tmp_path / "out" / "images" / "1.0.0").unlink()
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(b"")
+    refused(r"'train': 0, 'validation': 0, 'test': 0\} images are left", skip_bad=True)
+
+
+def test_files_that_have_changed_are_made_again(tmp_path):
+    """Under the same names: in a set begun before, and not in one that is finished."""
+    source = photos(tmp_path / "photos")
+    bad = source / "bee" / "9.jpg"
+    good = bad.read_bytes()
+    bad.write_bytes(b"")
+    arguments = (source, tmp_path / "out")
+    with pytest.raises(ict_jax.ArgumentError, match="1 files cannot be used"):
+        prepare.prepare_folder(*arguments, image_size=16, workers=1)
+    bad.write_bytes(good)
+    for index in range(10):
+        jpeg(source / "ant" / f"{index}.jpg", 500 + index)
+    prepare.prepare_folder(*arguments, image_size=16, workers=1)
+    assert not (tmp_path / "out" / "images" / "bad_files.txt").exists()
+    prepare.prepare_folder(source, tmp_path / "fresh", image_size=16, workers=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+    jpeg(source / "ant" / "3.jpg", 999)
+    with pytest.raises(ict_jax.ArgumentError, match="was made from other files, or these have"):
+        prepare.prepare_folder(*arguments, image_size=16, workers=1)
+
+
+def test_splits_of_both_kinds_are_read_as_they_are(tmp_path):
+    prepare.prepare_folder(photos(tmp_path / "photos"), tmp_path, image_size=16, workers=1)
+    data = load_data("tfds:images", data_dir=str(tmp_path))
+    builder = tfds.builder("images", data_dir=tmp_path)
+    for split in ("validation", "test"):
+        stored = np.stack([example["image"] for example in builder.as_data_source(split)])
+        np.testing.assert_array_equal(getattr(data, split).images, stored)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:70_000]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(bytes(byte ^ 255 for byte in path.read_bytes())),
+        lambda path: path.unlink(),
+        lambda path: path.with_name("dataset_info.json").unlink(),
+        lambda path: path.with_name("dataset_info.json").write_text("{"),
+        lambda path: path.with_name("features.json").unlink(),
+    ],
+)
+def test_damaged_sets_are_refused_in_a_sentence(prepared, tmp_path, damage):
+    shutil.copytree(prepared[1], tmp_path / "set")
+    (train,) = (tmp_path / "set").rglob("imagenet64-train*")
+    damage(train)
+    with pytest.raises(ict_jax.ArgumentError, match=r"'tfds:imagenet64'.*(prepare|prepared)"):
+        load_data("tfds:imagenet64", data_dir=str(tmp_path / "set"))
+
+
+def test_a_damaged_tar_file_is_not_taken_for_a_whole_one(raw, tmp_path):
+    path = tarred(raw, tmp_path / "tars") / "ILSVRC2012_img_train.tar"
+    with tarfile.open(path) as tar:
+        second = tar.getmembers()[1].offset
+    content = bytearray(path.read_bytes())
+    content[second : second + 512] = b"x" * 512
+    path.write_bytes(content)
+    with pytest.raises(ict_jax.ArgumentError, match=r"no whole tar file \(damaged at byte"):
+        prepare.prepare_imagenet64(tmp_path / "tars", tmp_path / "out", workers=1)
+
+
+def test_two_at_once_do_not_write_the_same_set(raw, tmp_path):
+    with locked_directory(tmp_path / "imagenet64", "--out"):
+        with pytest.raises(ict_jax.ArgumentError, match="is in use by the run with process id"):
+            prepare.prepare_imagenet64(raw, tmp_path, workers=1)
 
 
 def test_bad_files_are_listed_counted_and_skipped_only_with_a_flag(tmp_path):
@@ -305,7 +394,7 @@ def test_other_images_do_not_go_into_a_set_that_was_begun(raw, tmp_path, monkeyp
         prepare.prepare_imagenet64(other, tmp_path / "out", workers=1)
     prepare.prepare_imagenet64(raw, tmp_path / "out", workers=1)
     prepare.prepare_imagenet64(raw, tmp_path / "out", workers=1)  # already there
-    with pytest.raises(ict_jax.ArgumentError, match="is another set; give another --out"):
+    with pytest.raises(ict_jax.ArgumentError, match="was made from other files"):
         prepare.prepare_imagenet64(other, tmp_path / "out", workers=1)
 
 
