@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from ict_jax import build, checks
 from ict_jax.build import Config
+from ict_jax.console import say
 from ict_jax.core.discretization import Discretization
 from ict_jax.core.typing import Data
-from ict_jax.metrics import say
 from ict_jax.start import check_parts
 from ict_jax.training.state import Params
 from ict_jax.training.step import Batch, scale_images

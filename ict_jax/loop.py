@@ -8,10 +8,11 @@ from typing import Any
 
 from ict_jax import build
 from ict_jax.build import Config
+from ict_jax.console import format_secs, say
 from ict_jax.core.discretization import num_scales_at
 from ict_jax.feed import feed, make_take
 from ict_jax.files import locked_directory
-from ict_jax.metrics import check_finite, format_secs, say
+from ict_jax.metrics import check_finite
 from ict_jax.pictures import save_png
 from ict_jax.start import Progress, Run, check, open_run, restore_or_init
 from ict_jax.stop import Interrupted, StopSignal

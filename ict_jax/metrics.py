@@ -18,6 +18,7 @@ from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from ict_jax.console import format_secs, say
 from ict_jax.core.errors import require
 from ict_jax.training.step import Metrics
 
@@ -220,16 +221,3 @@ def check_finite(step: int, window: Metrics, last_good: str) -> dict[str, float]
             "a lower optimizer.learning_rate, from that checkpoint with --init_from if it is good."
         )
     return means
-
-
-def format_secs(secs: float) -> str:
-    """3725 -> '1h02m'; below an hour '2m05s'."""
-    minutes, seconds = divmod(round(secs), 60)
-    if minutes < 60:
-        return f"{minutes}m{seconds:02d}s"
-    return f"{minutes // 60}h{minutes % 60:02d}m"
-
-
-def say(text: str) -> None:
-    """Prints a line of progress at once."""
-    print(text, flush=True)

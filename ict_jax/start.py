@@ -13,11 +13,12 @@ from jax.sharding import Mesh
 from ict_jax import build, checks
 from ict_jax.build import Config
 from ict_jax.checkpoints import load_ema, locate
+from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Batches, Dataset
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory
-from ict_jax.metrics import RunLog, say
+from ict_jax.metrics import RunLog
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.sampler import Sampler
 from ict_jax.store import DIRECTORY, Checkpoints

@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import logging
 
-from ict_jax.metrics import say
+from ict_jax.console import say
 
 
 class Interrupted(RuntimeError):

@@ -42,9 +42,9 @@ def run(values: flags.FlagValues) -> None:
 
     from ict_jax import build, checks  # late: --help and mistakes answer at once
     from ict_jax.checkpoints import load_ema, locate
+    from ict_jax.console import say
     from ict_jax.evaluation.run import Evaluator
     from ict_jax.files import writable_directory
-    from ict_jax.metrics import say
     from ict_jax.sampler import Sampler
     from ict_jax.training import parallel
 

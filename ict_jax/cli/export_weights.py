@@ -38,7 +38,7 @@ def run(values: flags.FlagValues) -> None:
 
     from ict_jax import interop  # late: --help and mistakes answer at once
     from ict_jax.checkpoints import load_ema
-    from ict_jax.metrics import say
+    from ict_jax.console import say
 
     writers = {"safetensors": interop.write_safetensors, "diffusers": interop.write_diffusers}
     loaded = load_ema(checkpoint, step=common.value(values, "step"), what="--checkpoint")

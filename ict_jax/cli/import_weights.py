@@ -44,7 +44,7 @@ def run(values: flags.FlagValues) -> None:
     import jax  # late: --help and mistakes answer at once
 
     from ict_jax import build, interop
-    from ict_jax.metrics import say
+    from ict_jax.console import say
     from ict_jax.store import write_ema
 
     loaded = interop.read_weights(source, common.value(values, "config"))

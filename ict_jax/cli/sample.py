@@ -68,8 +68,8 @@ def run(values: flags.FlagValues) -> None:
 
     from ict_jax import build
     from ict_jax.checkpoints import load_ema
+    from ict_jax.console import format_secs, say
     from ict_jax.files import writable_directory
-    from ict_jax.metrics import format_secs, say
     from ict_jax.pictures import image_grid, save_png
     from ict_jax.sampler import Sampler
     from ict_jax.training import parallel

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset
 from ict_jax.evaluation.scores import Scorer, check_held_out, score_model, table
-from ict_jax.metrics import say
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.sampler import Sampler
 from ict_jax.training.state import Params

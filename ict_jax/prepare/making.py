@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.files import locked_directory
-from ict_jax.metrics import say
 from ict_jax.prepare import tfds_format
 from ict_jax.prepare.pictures import Picture
 from ict_jax.prepare.shards import (

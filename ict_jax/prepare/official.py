@@ -4,8 +4,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.metrics import say
 
 
 def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -> Path:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data.cifar10 import CLASSES, load_archive
 from ict_jax.data.folder import HELD_OUT, list_images
-from ict_jax.metrics import say
 from ict_jax.prepare import tfds_format
 from ict_jax.prepare.imagenet import CLASSES as IMAGENET_CLASSES
 from ict_jax.prepare.imagenet import COUNTS, list_imagenet

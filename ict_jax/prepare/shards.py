@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from PIL import Image
 
+from ict_jax.console import format_secs, say
 from ict_jax.core.errors import ArgumentError
-from ict_jax.metrics import format_secs, say
 from ict_jax.prepare.pictures import Picture
 
 PICTURES = 5000
