@@ -76,8 +76,9 @@ def list_images(directory: Path) -> tuple[list[Path], list[int], list[str]]:
         not folders or not loose,
         f"{_first(loose)} lies beside the folders of the classes; move it into one of them.",
     )
-    labels = [classes.index(parts[0]) if folders else 0 for parts in inside]
-    empty = [name for label, name in enumerate(classes) if label not in set(labels)]
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = [numbers[parts[0]] if folders else 0 for parts in inside]
+    empty = sorted(set(classes).difference(classes[label] for label in set(labels)))
     require(
         not empty,
         f"{directory / empty[0] if folders and empty else directory} holds no images; remove that "
