@@ -15,8 +15,8 @@ from ict_jax.data.images import Dataset, ImageSet, split_test
 MEMORY_BYTES = 2**31
 """Training splits up to this size are read into memory unless the config says otherwise."""
 
-DOWNSAMPLED = ("imagenet_resized", "downsampled_imagenet")
-"""Sets of TFDS that are called ImageNet 64x64 and are not the one of the papers."""
+DOWNSAMPLED = "imagenet_resized"
+"""A set of TFDS that is called ImageNet 64x64 too and is not the one of the papers."""
 
 
 class StoredSet:
@@ -104,7 +104,7 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
     what = f"data.name='tfds:{name}'"
     if name.startswith(DOWNSAMPLED):
         logging.warning(
-            "%s is the ImageNet of Chrabaszcz et al., resized in one step and without cropping; "
+            "%s is the ImageNet of Chrabaszcz et al., 2017, resized without cropping; "
             "CM, iCT and their scores are of another ImageNet 64x64, which prepare makes.",
             what,
         )

@@ -90,6 +90,17 @@ def test_errors(tmp_path):
         Batches(numbered(10), 11, seed=0)
 
 
+def test_the_other_imagenet_64_is_named(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("absl.logging.warning", lambda text, *values: said.append(text % values))
+    for name in ("imagenet_resized/64x64", "cifar10"):
+        with pytest.raises(ict_jax.ArgumentError, match="was not found prepared"):
+            load_data(f"tfds:{name}", data_dir=str(tmp_path))
+    (text,) = said
+    assert "'tfds:imagenet_resized/64x64' is the ImageNet of Chrabaszcz" in text
+    assert "another ImageNet 64x64, which prepare makes" in text
+
+
 def idx_files(directory, counts=(20, 10)):
     """Fashion-MNIST's four files with random pixels, in their format."""
     rng = np.random.default_rng(0)
