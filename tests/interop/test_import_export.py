@@ -402,6 +402,10 @@ def test_networks_that_diffusers_cannot_run_are_refused(name, message, tmp_path)
     del diffusion.config.precondition.sigma_min
     with pytest.raises(ict_jax.ArgumentError, match="this one has precondition 'edm'"):
         interop.write_diffusers(diffusion, tmp_path / "out")
+    narrow = exportable_adm()
+    narrow.config.model.min_group_channels = 4
+    with pytest.raises(ict_jax.ArgumentError, match="at least 4 channels a group and diffusers'"):
+        interop.write_diffusers(narrow, tmp_path / "out")
 
 
 def test_config_of_an_import_is_complete():
