@@ -15,10 +15,15 @@ from ict_jax.training.step import scale_images
 FEATURES = 64
 STEPS = 1500
 BATCH_SIZE = 128
+LARGEST_SIDE = 32
+"""Larger images would take minutes and tell hardly more about their class."""
 
 
 class Classifier(nn.Module):
-    """Two convolutions and a dense layer of 64 features; returns (logits, features)."""
+    """Two convolutions and a dense layer of 64 features; returns (logits, features).
+
+    Images of twice 32 pixels and more are first averaged down to between 32 and 63.
+    """
 
     num_classes: int
 
@@ -26,6 +31,9 @@ class Classifier(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b classes"], Float[Array, "b features"]]:
+        factor = max(1, min(x.shape[1:3]) // LARGEST_SIDE)
+        if factor > 1:
+            x = nn.avg_pool(x, (factor, factor), strides=(factor, factor))
         h = nn.relu(nn.Conv(16, (3, 3))(x))
         h = nn.relu(nn.Conv(32, (3, 3), strides=(2, 2))(h))
         features = nn.relu(nn.Dense(FEATURES)(h.reshape(len(h), -1)))

@@ -78,6 +78,7 @@ class Evaluator:
     def scorer(self) -> Scorer:
         """The scorer of the data set, made once."""
         if self._scorer is None:
+            say("training the classifier whose features scores are measured in")
             self._scorer = Scorer(self._dataset, num_samples=self._num_samples)
         return self._scorer
 
