@@ -1,11 +1,12 @@
 """The scores of known pools: real images, copies, noise."""
 
+import jax
 import numpy as np
 import pytest
 
 import ict_jax
 from ict_jax.data import load_data
-from ict_jax.evaluation.classifier import Extractor
+from ict_jax.evaluation.classifier import Classifier, Extractor
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.evaluation.scores import Scorer, choose_second_sigma, score_model, table
 
@@ -92,3 +93,12 @@ def test_scores_need_held_out_images():
     Evaluator(few, None, **arguments)
     with pytest.raises(ict_jax.ArgumentError, match="200 images for validation and 3 for test"):
         Evaluator(few, None, **arguments, at_end=True)
+
+
+def test_large_images_are_averaged_down():
+    model = Classifier(3)
+    small = np.random.default_rng(0).standard_normal((2, 32, 32, 1)).astype(np.float32)
+    params = model.init(jax.random.key(0), small)
+    large = small.repeat(2, axis=1).repeat(2, axis=2)
+    for a, b in zip(model.apply(params, small), model.apply(params, large), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
