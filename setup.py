@@ -61,6 +61,7 @@ setup(
             "ict-import = ict_jax.cli.import_weights:main",
             "ict-export = ict_jax.cli.export_weights:main",
             "ict-prepare = ict_jax.cli.prepare:main",
+            "ict-preflight = ict_jax.cli.preflight:main",
             "ict-evaluate = ict_jax.cli.evaluate:main",
         ]
     },

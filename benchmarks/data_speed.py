@@ -26,10 +26,10 @@ from ict_jax.feed import feed, make_take
 from ict_jax.training import parallel
 
 # Image size, and what one TPU v5e chip takes at 40% of its 197 TFLOP/s, from the operations that
-# `train --dry_run` counts for an image: 1.618e11 of cifar10_ict, 8.425e11 of imagenet64_ict.
+# `train --dry_run` counts for an image: 1.698e11 of cifar10_ict, 8.771e11 of imagenet64_ict.
 SETS = {
-    "CIFAR-10": (32, 1024, 0.4 * 197e12 / 1.618e11),
-    "ImageNet 64x64": (64, 4096, 0.4 * 197e12 / 8.425e11),
+    "CIFAR-10": (32, 1024, 0.4 * 197e12 / 1.698e11),
+    "ImageNet 64x64": (64, 4096, 0.4 * 197e12 / 8.771e11),
 }
 
 

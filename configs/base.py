@@ -160,7 +160,9 @@ def _paper() -> ConfigDict:
     config.sampling.second_sigma = 0.821  # iCT, Appendix [restated], on the grid of 1281 [derived]
     config.sampling.num_images = 64  # [ours]
 
-    config.mesh = ConfigDict({"num_devices": placeholder(int)})  # [ours]
+    config.mesh = ConfigDict()
+    config.mesh.num_devices = placeholder(int)  # all [ours]
+    config.mesh.fsdp = 1  # devices over which the parameters are cut [ours]
 
     config.logging = ConfigDict()
     config.logging.every_steps = 100  # [ours]
@@ -170,6 +172,7 @@ def _paper() -> ConfigDict:
     config.checkpointing.every_steps = 5000  # [ours]
     config.checkpointing.keep_last = 2  # [ours]
     config.checkpointing.keep_every_steps = placeholder(int)  # [ours]
+    config.checkpointing.stop_on_failed_save = True  # [ours]
 
     config.evaluation = ConfigDict()
     config.evaluation.every_steps = placeholder(int)  # [ours]

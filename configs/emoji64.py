@@ -21,7 +21,7 @@ def get_config(form: str = "full") -> ConfigDict:
     if form == "smoke":
         base.make_smoke(config, channels=64, num_classes=10, **base.SHALLOW)
     elif form == "hour":
-        base.make_hour(config, total_steps=500, batch_size=16, channels=16, num_res_blocks=1)
+        base.make_hour(config, total_steps=2500, batch_size=16, channels=16, num_res_blocks=1)
         config.model.update({"channel_mult": (1, 2, 4, 4), "attention_resolutions": (8,)})
         config.model.update({"head_channels": 16, "min_group_channels": 4})
     return config

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
@@ -26,6 +27,7 @@ from ict_jax.core.schedules import karras_sigmas
 from ict_jax.core.typing import ConsistencyFn, Data
 from ict_jax.data import Batches, Dataset, load_data
 from ict_jax.training.optimizers import make_optimizer
+from ict_jax.training.parallel import gathering
 from ict_jax.training.state import Params, TrainState, create_state
 from ict_jax.training.step import Batch, Bind, Metrics, make_train_step
 
@@ -138,9 +140,14 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def build_train_step(
-    config: Config,
+    config: Config, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The pure training step of the whole config."""
+    """The pure training step of the whole config.
+
+    Args:
+      config: resolved.
+      mesh: over which the parameters may be cut; default: they are whole.
+    """
     require(
         not is_diffusion(config),
         "config.precondition.name='edm' is a diffusion model's, which config.objective.name="
@@ -148,8 +155,10 @@ def build_train_step(
     )
     objective, options = _named("objective", config.objective, OBJECTIVES)
     objective = splat("objective", options, objective, build_discretization(config))
-    tx = build_optimizer(config)
-    return splat("training", config.training, make_train_step, build_bind(config), objective, tx)
+    bind, tx = build_bind(config), build_optimizer(config)
+    if mesh is not None:
+        bind = gathering(bind, mesh)
+    return splat("training", config.training, make_train_step, bind, objective, tx)
 
 
 def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:

@@ -1,10 +1,11 @@
 """Reading a checkpoint for sampling: no config, no optimizer state, any devices."""
 
-from pathlib import Path
+import os
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
@@ -12,7 +13,15 @@ from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
-from ict_jax.store import DIRECTORY, HALF_WRITTEN, damaged
+from ict_jax.files import to_path
+from ict_jax.store import (
+    DIRECTORY,
+    FINGERPRINT,
+    HALF_WRITTEN,
+    NOT_THE_FILE,
+    damaged,
+    refuse_changed,
+)
 from ict_jax.training.state import Params
 
 
@@ -25,7 +34,7 @@ class Loaded(NamedTuple):
 
 
 def load_ema(
-    path: str | Path,
+    path: str | os.PathLike,
     *,
     step: int | None = None,
     sharding: jax.sharding.Sharding | None = None,
@@ -54,15 +63,19 @@ def load_ema(
         )
         with ocp.StandardCheckpointer() as reader:
             params = reader.restore(item / "ema", abstract)
-    except ArgumentError:
+        if (item / FINGERPRINT).is_dir():
+            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+                saved = reader.restore(item / FINGERPRINT)
+            refuse_changed(item, saved, config.to_dict(), ema=params)
+    except (ArgumentError, *NOT_THE_FILE):
         raise
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # Orbax raises just that
         raise damaged(item, error) from error
     return Loaded(params, config, int(item.name))
 
 
 def load_consistency_fn(
-    path: str | Path, *, step: int | None = None
+    path: str | os.PathLike, *, step: int | None = None
 ) -> tuple[ConsistencyFn, Config]:
     """The consistency function of a checkpoint's averaged parameters, and its config.
 
@@ -96,13 +109,15 @@ def load_consistency_fn(
     return f, loaded.config
 
 
-def locate(path: str | Path, step: int | None = None, *, what: str = "checkpoint") -> Path:
+def locate(
+    path: str | os.PathLike, step: int | None = None, *, what: str = "checkpoint"
+) -> epath.Path:
     """The directory of the step that a path means.
 
     Raises:
       ArgumentError: nothing is there, or nothing whole, or not that step.
     """
-    path = Path(path).absolute()
+    path = to_path(path)
     require(path.exists(), f"{what}={path} does not exist; give a work directory of a run.")
     require(
         path.is_dir() and HALF_WRITTEN not in path.name,

@@ -1,5 +1,8 @@
 """What is said on the console."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 def format_secs(secs: float) -> str:
     """3725 -> '1h02m'; below an hour '2m05s'."""
@@ -9,6 +12,25 @@ def format_secs(secs: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
+_silent = False
+
+
+def silence() -> None:
+    """Lets `say` print nothing from here on: another process of the job does."""
+    global _silent
+    _silent = True
+
+
+@contextlib.contextmanager
+def not_essential(what: str) -> Iterator[None]:
+    """A failure to write in it, on a full disk for instance, is said and no more."""
+    try:
+        yield
+    except OSError as error:
+        say(f"WARNING: {what} could not be written ({error}); going on without")
+
+
 def say(text: str) -> None:
     """Prints a line of progress at once."""
-    print(text, flush=True)
+    if not _silent:
+        print(text, flush=True)

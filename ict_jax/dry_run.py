@@ -1,7 +1,6 @@
 """What a run will do and cost, said without training, data or accelerators."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from ict_jax.console import say
 from ict_jax.core.discretization import Discretization
 from ict_jax.core.typing import Data
 from ict_jax.start import check_parts
+from ict_jax.training import flops
 from ict_jax.training.state import Params
 from ict_jax.training.step import Batch, scale_images
 
@@ -62,38 +62,20 @@ def stage_table(disc: Discretization, total_steps: int) -> str:
 
 
 def count_flops(config: Config) -> tuple[float, float]:
-    """Floating-point operations per image of a forward pass and of the training step.
-
-    XLA's count of the programs before optimisation, with the blocks unrolled, since it counts the
-    body of a loop once. What does not grow with the batch, as the optimizer, is shared by it.
-    """
-    batch_size = config.batch_size
-    config = config.copy_and_resolve_references()
-    config.training.accumulation_steps = 1
-    if "scan_blocks" in config.model:
-        config.model.scan_blocks = False
+    """Floating-point operations per image of a forward pass and of the training step."""
     state = jax.eval_shape(build.build_init_state(config))
     bind, train_step = build.build_bind(config), build.build_train_step(config)
+    size = config.batch_size
+    image = jax.ShapeDtypeStruct((size, *config.image_shape), jnp.uint8)
+    batch = {"image": image, "label": jax.ShapeDtypeStruct((size,), jnp.int32)}
 
     def forward(params: Params, batch: Batch) -> Data:
         x = scale_images(batch["image"])
         return bind(params, batch["label"], None)(x, jnp.ones(len(x)))
 
-    def per_image(function: Callable, first: Any) -> float:
-        one, two = (_flops(function, first, _batch(config, size)) for size in (1, 2))
-        return two - one + (2 * one - two) / batch_size
-
-    return per_image(forward, state.params), per_image(train_step, state)
-
-
-def _batch(config: Config, size: int) -> Any:
-    image = jax.ShapeDtypeStruct((size, *config.image_shape), jnp.uint8)
-    return {"image": image, "label": jax.ShapeDtypeStruct((size,), jnp.int32)}
-
-
-def _flops(function: Callable, *arguments: Any) -> float:
-    analysis: Any = jax.jit(function).lower(*arguments).cost_analysis()
-    return float(analysis["flops"])
+    traced = jax.jit(forward).trace(state.params, batch), jax.jit(train_step).trace(state, batch)
+    forward_flops, step_flops = (flops.count_flops(program.jaxpr) for program in traced)
+    return forward_flops / size, step_flops / size
 
 
 def _plain(state: Any) -> Any:

@@ -23,7 +23,7 @@ def feed(batches: Batches, mesh: Mesh, first: int, last: int) -> Iterator[dict[s
     order once an epoch.
     """
     if not batches.on_device:
-        rows = parallel.local_rows(batches.batch_size)
+        rows = parallel.local_rows(batches.batch_size, mesh)
         for batch in batches.stream(first, last, rows):
             yield parallel.put_batch(batch, mesh)
         return

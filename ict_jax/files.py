@@ -1,15 +1,45 @@
-"""Directories that are written to."""
+"""Directories that are written to, on a disk or in a bucket (gs://...)."""
 
 import contextlib
 import fcntl
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
+
+from etils import epath
 
 from ict_jax.core.errors import ArgumentError
 
+AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
-def writable_directory(path: Path, what: str) -> Path:
+
+def to_path(text: str | os.PathLike) -> epath.Path:
+    """A path on a disk, made absolute, or in a bucket.
+
+    Raises:
+      ArgumentError: what reads buckets is not installed.
+    """
+    if not is_remote(text):
+        return epath.Path(Path(text).absolute())
+    path = epath.Path(text)
+    try:
+        path.exists()
+    except ImportError as error:
+        raise ArgumentError(
+            f"{text} is in a bucket, and what reads buckets is not installed ({error}); run pip "
+            "install 'ict_jax[gcs]'."
+        ) from error
+    return path
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path is a URL, as in gs://bucket/run."""
+    return "://" in os.fspath(path)
+
+
+def writable_directory(path: AnyPath, what: str) -> AnyPath:
     """Makes a directory and checks that files can be written there.
 
     Raises:
@@ -17,25 +47,31 @@ def writable_directory(path: Path, what: str) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write_test_{os.getpid()}"
-        probe.touch()
+        probe = path / f".write_test_{uuid.uuid4().hex}"
+        probe.write_text("")
         probe.unlink()
     except OSError as error:
+        reason = error.strerror or type(error).__name__
         raise ArgumentError(
-            f"{what}={path} cannot be written to ({error.strerror}); give a directory of your own."
+            f"{what}={path} cannot be written to ({reason}); give a directory of your own."
         ) from error
     return path
 
 
 @contextlib.contextmanager
-def locked_directory(path: Path, what: str) -> Iterator[None]:
+def locked_directory(path: AnyPath, what: str) -> Iterator[None]:
     """Makes a directory and holds a lock on it, which the system frees if the process dies.
+
+    There are no locks in a bucket: nothing keeps two jobs from writing to the same place there.
 
     Raises:
       ArgumentError: it cannot be written to, or another process holds the lock.
     """
     writable_directory(path, what)
-    with (path / ".lock").open("a+") as file:
+    if is_remote(path):
+        yield
+        return
+    with Path(path / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

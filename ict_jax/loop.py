@@ -1,33 +1,38 @@
 """A training run: steps, reports, samples, checkpoints, scores."""
 
+import contextlib
 import itertools
+import json
+import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from ict_jax import build
+from ict_jax import build, processes
 from ict_jax.build import Config
-from ict_jax.console import format_secs, say
+from ict_jax.chips import find_chip
+from ict_jax.console import format_secs, not_essential, say
 from ict_jax.core.discretization import num_scales_at
 from ict_jax.feed import feed, make_take
-from ict_jax.files import locked_directory
+from ict_jax.files import locked_directory, to_path
 from ict_jax.metrics import check_finite
 from ict_jax.pictures import save_png
 from ict_jax.start import Progress, Run, check, open_run, restore_or_init
 from ict_jax.stop import Interrupted, StopSignal
 from ict_jax.store import DIRECTORY
 from ict_jax.training import parallel
+from ict_jax.training.flops import count_flops
 from ict_jax.training.state import Params
 from ict_jax.training.step import Metrics, empty_metrics
 
 
-def train(config: Config, workdir: str | Path) -> None:
+def train(config: Config, workdir: str | os.PathLike) -> None:
     """Trains to `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
 
     Args:
       config: as made by a file in `configs/`.
-      workdir: for checkpoints, sample grids, scores and TensorBoard events.
+      workdir: for checkpoints, sample grids, scores and TensorBoard events; the same place for
+        all processes, a shared disk or gs://BUCKET/....
 
     Raises:
       ArgumentError: something in config or workdir is wrong; nothing was compiled.
@@ -35,17 +40,21 @@ def train(config: Config, workdir: str | Path) -> None:
       Interrupted: SIGTERM or Ctrl-C; the state was saved.
     """
     started = time.monotonic()
-    workdir = Path(workdir)
-    checked = check(config)
-    with StopSignal() as stop, locked_directory(workdir, "--workdir"):
+    with contextlib.ExitStack() as opened:
+        with processes.together():
+            workdir = to_path(workdir)
+            checked = check(config)
+            stop = opened.enter_context(StopSignal())
+            if processes.is_main():
+                opened.enter_context(locked_directory(workdir, "--workdir"))
+        processes.agree(json.dumps(checked.config.to_dict()), "the config and the data it names")
         run = open_run(checked, workdir)
         try:
             progress = run_steps(run, restore_or_init(run), stop)
             run.checkpoints.wait()
+            run.checkpoints.require_saved(config.total_steps)
             if run.evaluator.at_end:
-                if stop.requested:
-                    stop.stop_here()
-                stop.saved = True
+                stop.nothing_to_lose()
                 say("scoring: train a classifier, choose the second sigma, compare")
                 run.evaluator.write_scores(
                     run.workdir, progress.state.ema_params, int(progress.state.step)
@@ -65,8 +74,7 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
     disc = build.build_discretization(config)
     feeds = feed(run.batches, run.mesh, first, total)
     first_fed = next(feeds)
-    advance = compile_step(run, progress, first_fed)
-    saved = checkpoints.latest_step()
+    advance, flops = compile_step(run, progress, first_fed)
     pending: tuple[int, Metrics] | None = None
 
     def flush() -> None:
@@ -74,54 +82,59 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
         nonlocal pending
         if pending is not None:
             step, window = pending
-            log.report(step, window, int(num_scales_at(step - 1, disc)), _good(run, saved))
+            log.report(step, window, int(num_scales_at(step - 1, disc)), _good(run))
         pending = None
 
-    log.start_clock(first)
+    chip = find_chip(run.mesh.devices.flat[0].device_kind)
+    peak = None if chip is None else chip.flops_per_sec * run.mesh.size / flops
+    log.start_clock(first, peak_steps_per_sec=peak)
     for step, fed in enumerate(itertools.chain([first_fed], feeds), start=first + 1):
         progress = Progress(*advance(*progress, fed))
         flush()  # an earlier step is fetched only now that this one has been dispatched
         if _due(step, log.every_steps) or step == total:
+            checkpoints.poll()
             pending = (step, progress.window)
             window = parallel.init_on_mesh(empty_metrics, run.mesh)
             progress = Progress(progress.state, window)
-        stopping = stop.requested and step < total
+        stopping = stop.due(step) and step < total
         draw_now = _due(step, log.samples_every_steps) or step == total
         score_now = _due(step, run.evaluator.every_steps)
         save_now = _due(step, checkpoints.every_steps) or score_now or step == total
         if not (draw_now or save_now or stopping):
             continue
         flush()
-        check_finite(step, progress.window, _good(run, saved))
+        check_finite(step, progress.window, _good(run))
         with log.paused():
             if draw_now:
                 write_samples(run, progress.state.ema_params, step)
             if save_now or stopping:
                 save(run, progress, step, scored=score_now)
-                saved = step
         if stopping:
+            checkpoints.wait()
             raise Interrupted(
                 f"stopped at step {step:,} and saved; to resume, run the same command again."
             )
     return progress
 
 
-def compile_step(run: Run, progress: Progress, fed: dict[str, Any]) -> Callable:
-    """The jitted step, compiled before the clock of the rates starts."""
+def compile_step(run: Run, progress: Progress, fed: dict[str, Any]) -> tuple[Callable, float]:
+    """The jitted step, compiled before the clock of the rates starts, and its operations."""
     started = time.monotonic()
     step = parallel.compile_train_step(
-        build.build_train_step(run.config), run.mesh, make_take(run.batches)
+        build.build_train_step(run.config, run.mesh), run.mesh, make_take(run.batches)
     )
-    compiled = step.lower(*progress, fed).compile()
+    traced = step.trace(*progress, fed)
+    compiled = traced.lower().compile()
     say(f"compiled the training step in {time.monotonic() - started:.1f} s")
-    return compiled
+    return compiled, count_flops(traced.jaxpr)
 
 
 def _due(step: int, every_steps: int | None) -> bool:
     return every_steps is not None and step % every_steps == 0
 
 
-def _good(run: Run, saved: int | None) -> str:
+def _good(run: Run) -> str:
+    saved = run.checkpoints.latest_step()
     if saved is None:
         return "the start (there is no checkpoint yet)"
     return f"checkpoint {run.workdir / DIRECTORY / str(saved)}"
@@ -130,8 +143,10 @@ def _good(run: Run, saved: int | None) -> str:
 def write_samples(run: Run, ema_params: Params, step: int) -> None:
     """Grids of one-step and two-step samples of fixed seeds, as PNG and for TensorBoard."""
     grids = run.evaluator.grids(ema_params)
-    for name, picture in grids.items():
-        save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", picture)
+    if processes.is_main():
+        with not_essential("sample grids"):
+            for name, picture in grids.items():
+                save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", picture)
     run.log.images(step, grids)
 
 

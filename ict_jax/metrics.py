@@ -8,18 +8,19 @@ import sys
 import time
 import types
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from ict_jax.console import format_secs, say
+from ict_jax.console import format_secs, not_essential, say
 from ict_jax.core.errors import require
+from ict_jax.processes import is_main
 from ict_jax.training.step import Metrics
 
 
@@ -47,14 +48,30 @@ metric_writers = _import_metric_writers()
 
 
 class EventWriter(metric_writers.MetricWriter):
-    """Writes scalars and images as TensorBoard events without TensorFlow."""
+    """Writes scalars and images as TensorBoard events without TensorFlow.
 
-    def __init__(self, directory: Path):
-        self._writer = EventFileWriter(str(directory))
+    What cannot be written, as on a full disk, is lost; then it begins a new file.
+    """
+
+    def __init__(self, directory: epath.Path):
+        self._directory = directory
+        self._writer: EventFileWriter | None = None
 
     def _add(self, step: int, values: list[Summary.Value]) -> None:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-        self._writer.add_event(event)
+        with self._renewed_on_failure():
+            if self._writer is None:
+                self._writer = EventFileWriter(str(self._directory))
+            self._writer.add_event(event)
+
+    @contextlib.contextmanager
+    def _renewed_on_failure(self) -> Iterator[None]:
+        written = False
+        with not_essential("TensorBoard events"):
+            yield
+            written = True
+        if not written:
+            self._writer = None
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """One value per name."""
@@ -81,11 +98,15 @@ class EventWriter(metric_writers.MetricWriter):
 
     def flush(self) -> None:
         """Returns when everything is on disk."""
-        self._writer.flush()
+        with self._renewed_on_failure():
+            if self._writer is not None:
+                self._writer.flush()
 
     def close(self) -> None:
         """Flushes and closes the file."""
-        self._writer.close()
+        with self._renewed_on_failure():
+            if self._writer is not None:
+                self._writer.close()
 
 
 class ProgressWriter(EventWriter):
@@ -100,10 +121,13 @@ class ProgressWriter(EventWriter):
             return
         rate = scalars["perf/steps_per_sec"]
         left = format_secs((self._total_steps - step) / rate)
+        share = scalars.get("perf/utilisation")
         say(
             f"step {step:>7,}/{self._total_steps:,}  N {scalars['train/num_scales']:>4}  "
             f"loss {scalars['train/loss']:8.4f}  "
-            f"{scalars['perf/images_per_sec']:>7,.0f} images/s  {left} left"
+            f"{scalars['perf/images_per_sec']:>7,.0f} images/s  "
+            + ("" if share is None else f"{share:.0%} of peak  ")
+            + f"{left} left"
         )
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
@@ -124,7 +148,7 @@ class RunLog:
 
     def __init__(
         self,
-        workdir: Path,
+        workdir: epath.Path,
         total_steps: int,
         batch_size: int,
         *,
@@ -151,13 +175,19 @@ class RunLog:
         self.every_steps = every_steps
         self.samples_every_steps = samples_every_steps
         self._batch_size = batch_size
-        self._writer = metric_writers.MultiWriter(
-            [ProgressWriter(total_steps), EventWriter(workdir)]
-        )
+        writers = [ProgressWriter(total_steps), EventWriter(workdir)] if is_main() else []
+        self._writer = metric_writers.MultiWriter(writers)
 
-    def start_clock(self, step: int) -> None:
-        """Rates count from here."""
+    def start_clock(self, step: int, *, peak_steps_per_sec: float | None = None) -> None:
+        """Rates count from here.
+
+        Args:
+          step: the last finished one.
+          peak_steps_per_sec: if the devices did nothing but the step's products and convolutions,
+            at their peak; None if that is not known.
+        """
         self._clock = (step, time.monotonic())
+        self._peak_steps_per_sec = peak_steps_per_sec
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -176,6 +206,8 @@ class RunLog:
         now = time.monotonic()
         steps_per_sec = (step - self._clock[0]) / max(now - self._clock[1], 1e-9)
         self._clock = (step, now)
+        peak = self._peak_steps_per_sec
+        utilisation = {} if peak is None else {"perf/utilisation": steps_per_sec / peak}
         self._writer.write_scalars(
             step,
             {
@@ -183,6 +215,7 @@ class RunLog:
                 "train/num_scales": num_scales,
                 "perf/steps_per_sec": steps_per_sec,
                 "perf/images_per_sec": steps_per_sec * self._batch_size,
+                **utilisation,
             },
         )
 

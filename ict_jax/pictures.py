@@ -1,8 +1,7 @@
 """Samples as uint8 and as grids in PNG files."""
 
-from pathlib import Path
-
 import numpy as np
+from etils import epath
 from jaxtyping import Float, UInt8
 from PIL import Image
 
@@ -32,7 +31,8 @@ def image_grid(
     return grid
 
 
-def save_png(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+def save_png(path: epath.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes a picture, making its directory if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    with path.open("wb") as file:
+        Image.fromarray(picture).save(file, "PNG")

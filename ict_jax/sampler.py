@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32, UInt8
 
 from ict_jax.core.errors import require
-from ict_jax.core.sampling import check_sigmas, seed_keys
+from ict_jax.core.sampling import check_seeds, check_sigmas
 from ict_jax.core.typing import Data
 from ict_jax.pictures import to_uint8
 from ict_jax.training.parallel import compile_sampler
@@ -76,6 +75,7 @@ class Sampler:
             f"sigmas={list(sigmas)} must begin with the model's sigma_max={self._sigma_max}, where "
             "images start as noise; put it first.",
         )
+        check_seeds(seeds)
         if labels is None:
             classes = default_labels(seeds, self._num_classes)
         else:
@@ -84,9 +84,9 @@ class Sampler:
             part = list(seeds[start : start + self._batch_size])
             # The last batch is filled up, so that every batch has the compiled shape.
             filling = self._batch_size - len(part)
-            keys = seed_keys(part + part[-1:] * filling)
-            part_classes = jnp.asarray(np.pad(classes[start : start + len(part)], (0, filling)))
-            images = self._draw(params, keys, part_classes, jnp.asarray(sigmas, jnp.float32))
+            numbers = np.asarray(part + part[-1:] * filling, np.uint32)
+            part_classes = np.pad(classes[start : start + len(part)], (0, filling))
+            images = self._draw(params, numbers, part_classes, np.asarray(sigmas, np.float32))
             yield to_uint8(np.asarray(images))[: len(part)]
 
     def __call__(

@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import json
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 from jax.sharding import Mesh
 
 from ict_jax import build, checks
@@ -20,8 +21,9 @@ from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory
 from ict_jax.metrics import RunLog
 from ict_jax.pictures import image_grid, save_png
+from ict_jax.processes import is_main
 from ict_jax.sampler import Sampler
-from ict_jax.store import DIRECTORY, Checkpoints
+from ict_jax.store import DIRECTORY, Checkpoints, Damaged
 from ict_jax.training import parallel
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics, empty_metrics
@@ -40,7 +42,7 @@ class Run(NamedTuple):
     """What a run is made of, besides its state."""
 
     config: Config
-    workdir: Path
+    workdir: epath.Path
     batches: Batches
     mesh: Mesh
     checkpoints: Checkpoints
@@ -78,23 +80,21 @@ def check(config: Config) -> Checked:
     return Checked(config, build.build_batches(config, dataset), mesh, evaluator)
 
 
-def check_parts(config: Config, *, with_data: bool = True) -> tuple[Config, Mesh, Dataset | None]:
+def check_parts(
+    config: Config, *, with_data: bool = True, devices: Sequence[Any] | None = None
+) -> tuple[Config, Mesh, Dataset | None]:
     """Checks a config and resolves it.
 
     Args:
       config: as made by a file in `configs/`.
       with_data: whether to load the data; without it the config must state what comes from it.
+      devices: of the mesh; default: all of the job.
 
     Raises:
       ArgumentError: the first mistake found.
     """
-    require(
-        jax.process_count() == 1,
-        f"{jax.process_count()} processes were started and this version trains in one; start "
-        "one, which uses all devices of its host.",
-    )
     checks.check_config(config)
-    mesh = build.splat("mesh", config.mesh, parallel.make_mesh)
+    mesh = build.splat("mesh", config.mesh, parallel.make_mesh, devices)
     checks.check_batch(config, mesh)
     dataset = build.build_dataset(config) if with_data else None
     if dataset is not None:
@@ -102,7 +102,7 @@ def check_parts(config: Config, *, with_data: bool = True) -> tuple[Config, Mesh
     return checks.resolve(config, dataset), mesh, dataset
 
 
-def open_run(checked: Checked, workdir: Path) -> Run:
+def open_run(checked: Checked, workdir: epath.Path) -> Run:
     """Opens a locked work directory for a run.
 
     Raises:
@@ -123,22 +123,27 @@ def open_run(checked: Checked, workdir: Path) -> Run:
         )
         opened.pop_all()
     text = json.dumps(config.to_dict(), indent=2)
-    (workdir / "config.json").write_text(text + "\n")
-    first = batches(0, slice(config.sampling.num_images))["image"]
-    save_png(workdir / "data.png", image_grid(first))
+    if is_main():
+        (workdir / "config.json").write_text(text + "\n")
+        first = batches(0, slice(config.sampling.num_images))["image"]
+        save_png(workdir / "data.png", image_grid(first))
     say(f"config, as stored in {workdir / 'config.json'} and in every checkpoint:\n{text}")
     return Run(config, workdir, batches, mesh, checkpoints, log, evaluator)
 
 
 def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
-    """Raises `ArgumentError` if the newest checkpoint was made with another config."""
-    step = checkpoints.latest_step()
-    if step is None:
+    """Raises `ArgumentError` if the newest readable checkpoint was made with another config."""
+
+    def read(step: int) -> dict:
+        checkpoints.require_state(step)
+        return checkpoints.config(step)
+
+    old = from_newest(checkpoints, read)
+    if old is None:
         return
-    checkpoints.require_state(step)
     # Through JSON, as the stored one went: tuples become lists.
     new = json.loads(json.dumps(config.to_dict()))
-    keys = checks.differing_keys(checkpoints.config(step), new)
+    keys = checks.differing_keys(old, new)
     require(
         not keys,
         f"--workdir holds a run with another config: {', '.join(keys)}; resume it with its own "
@@ -146,34 +151,75 @@ def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
     )
 
 
+def from_newest(checkpoints: Checkpoints, read: Callable[[int], Any]) -> Any:
+    """`read(step)` of the newest checkpoint that is not damaged, None if there is no checkpoint.
+
+    Damaged ones are named and set aside.
+
+    Raises:
+      ArgumentError: all of them are damaged.
+    """
+    damaged = None
+    while (step := checkpoints.latest_step()) is not None:
+        try:
+            return read(step)
+        except Damaged as error:
+            damaged = error
+            say(f"WARNING: {error} It is kept in {checkpoints.set_aside(step)}.")
+    require(
+        damaged is None,
+        "every checkpoint of this run was damaged; copy a good one back into its checkpoints "
+        "directory, or start anew in another --workdir.",
+    )
+
+
 def restore_or_init(run: Run) -> Progress:
-    """The newest checkpoint of the run, or the state at step 0."""
+    """The newest checkpoint of the run that is not damaged, or the state at step 0."""
     init_state = build.build_init_state(run.config)
-    whole = parallel.replicated(run.mesh)
 
     def init() -> Progress:
         return Progress(init_state(), empty_metrics())
 
-    abstract = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), jax.eval_shape(init)
-    )
+    abstract = parallel.abstract_state(init, run.mesh)
     size = sum(a.size for a in jax.tree.leaves(abstract.state.params))
-    say(f"{size:,} parameters on {run.mesh.size} {jax.default_backend()} device(s)")
-    step = run.checkpoints.latest_step()
-    if step is not None:
+    say(f"{size:,} parameters on {describe(run.mesh)}")
+
+    def restore(step: int) -> Progress:
+        progress = Progress(*run.checkpoints.restore(step, abstract.state, abstract.window))
         say(f"resuming from step {step:,}")
-        return Progress(*run.checkpoints.restore(step, abstract.state, abstract.window))
+        return progress
+
+    restored = from_newest(run.checkpoints, restore)
+    if restored is not None:
+        return restored
     progress = parallel.init_on_mesh(init, run.mesh)
     path = run.config.init_from
     if path is None:
         return progress
-    loaded = load_ema(path, sharding=whole, what="--init_from")
+    loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what="--init_from")
     refuse_other_network(path, loaded.params, abstract.state.params)
     say(f"starting from the averaged parameters of step {loaded.step:,} in {path}")
-    state = dataclasses.replace(
-        progress.state, params=loaded.params, ema_params=jax.tree.map(jnp.copy, loaded.params)
-    )
-    return Progress(state, progress.window)
+
+    def replaced() -> TrainState:
+        params = loaded.params
+        return dataclasses.replace(
+            progress.state, params=params, ema_params=jax.tree.map(jnp.copy, params)
+        )
+
+    return Progress(parallel.init_on_mesh(replaced, run.mesh), progress.window)
+
+
+def describe(mesh: Mesh) -> str:
+    """The devices of a run, in words."""
+    devices = mesh.devices.ravel()
+    text = f"{mesh.size} {jax.default_backend()} device(s)"
+    if jax.default_backend() != "cpu":
+        text += f" ({devices[0].device_kind})"
+    if jax.process_count() > 1:
+        text += f" of {jax.process_count()} processes"
+    if mesh.shape["fsdp"] > 1:
+        text += f", the state cut over {mesh.shape['fsdp']}"
+    return text
 
 
 def refuse_other_network(path: str, loaded: Params, expected: Params) -> None:

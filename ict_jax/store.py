@@ -1,21 +1,36 @@
 """Writing checkpoints with Orbax: those of a run while it trains, and imported weights."""
 
-import shutil
-from pathlib import Path
+import json
+import zlib
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from ict_jax.build import Config
+from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.files import writable_directory
+from ict_jax.processes import is_main, wait_for_all
+from ict_jax.training.parallel import fingerprint_of
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
 
 SCORE = "score"
 DIRECTORY = "checkpoints"
+DAMAGED = "damaged_checkpoints"
+FINGERPRINT = "fingerprint"
 HALF_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a directory that a save has not finished
+
+
+class NotSaved(RuntimeError):
+    """A checkpoint could not be written."""
+
+
+class Damaged(ArgumentError):
+    """A checkpoint cannot be read, or is not what was written."""
 
 
 class Checkpoints:
@@ -23,17 +38,19 @@ class Checkpoints:
 
     `state` holds all that training needs beside the averaged parameters: step, parameters,
     optimizer state, key, and the running averages of the metrics, so that a resumed run logs
-    the same numbers. `ema` holds the averaged parameters, `config` the resolved config.
+    the same numbers. `ema` holds the averaged parameters, `config` the resolved config. By the
+    item `fingerprint` what is restored is compared with what was saved.
     """
 
     def __init__(
         self,
-        directory: Path,
+        directory: epath.Path,
         *,
         scored: bool,
         every_steps: int = 5000,
         keep_last: int = 2,
         keep_every_steps: int | None = None,
+        stop_on_failed_save: bool = True,
     ):
         """Opens or creates the directory, and removes what a killed run left half-written.
 
@@ -43,6 +60,8 @@ class Checkpoints:
           every_steps: steps between two checkpoints.
           keep_last: how many of the newest are kept.
           keep_every_steps: checkpoints at multiples of it are kept for good; None for none.
+          stop_on_failed_save: whether a run stops when a checkpoint cannot be written, on a full
+            disk for instance; otherwise it says so and goes on.
 
         Raises:
           ArgumentError: a number below 1.
@@ -54,7 +73,9 @@ class Checkpoints:
             f"checkpointing.keep_every_steps={keep_every_steps} must be at least 1, or None.",
         )
         self.every_steps = every_steps
-        self._directory = directory.absolute()
+        self._stop_on_failed_save = stop_on_failed_save
+        self._saving: int | None = None
+        self._directory = directory
         self._scored = scored
         kept: list[Any] = [preservation_policy.LatestN(keep_last)]
         if scored:
@@ -62,8 +83,7 @@ class Checkpoints:
         if keep_every_steps is not None:
             kept.append(preservation_policy.EveryNSteps(keep_every_steps))
         # Orbax's own cleaning runs on in a thread that a short-lived process does not wait for.
-        for half in self._directory.glob(f"*{HALF_WRITTEN}*"):
-            shutil.rmtree(half)
+        self._remove_half_written()
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
@@ -73,6 +93,12 @@ class Checkpoints:
             ),
         )
 
+    def _remove_half_written(self) -> None:
+        if is_main():
+            for half in self._directory.glob(f"*{HALF_WRITTEN}*"):
+                half.rmtree()
+        wait_for_all("half-written checkpoints are removed")
+
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, None without one."""
         return self._manager.latest_step()
@@ -81,7 +107,7 @@ class Checkpoints:
         """Raises `ArgumentError` unless training can go on from a checkpoint."""
         path = self._directory / str(step)
         require(
-            (path / "state").is_dir(),
+            (path / "state").is_dir() or not (path / "ema").is_dir(),
             f"the checkpoint {path} cannot be read for training, since it has no state: if it is "
             "of imported weights, start from it in another --workdir with --init_from; if it is "
             "damaged, delete that directory to go on from the step before it.",
@@ -90,18 +116,31 @@ class Checkpoints:
     def save(
         self, state: TrainState, window: Metrics, config: Config, *, score: float | None = None
     ) -> None:
-        """Saves in the background; returns when the arrays are copied. Lower scores are better."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_without_ema(state, window)),
-                ema=ocp.args.StandardSave(state.ema_params),
-                config=ocp.args.JsonSave(config.to_dict()),
-            ),
-            # A step without a score is never the best.
-            metrics={SCORE: float("inf") if score is None else score} if self._scored else None,
-            force=True,
-        )
+        """Saves in the background; returns when the arrays are copied. Lower scores are better.
+
+        Raises:
+          NotSaved: this save, or the one before it, failed, and the run is to stop for it.
+        """
+        self.wait()
+        step, kept = int(state.step), _without_ema(state, window)
+        self._saving = step
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(kept),
+                    ema=ocp.args.StandardSave(state.ema_params),
+                    config=ocp.args.JsonSave(config.to_dict()),
+                    fingerprint=ocp.args.JsonSave(
+                        fingerprints(config.to_dict(), state=kept, ema=state.ema_params)
+                    ),
+                ),
+                # A step without a score is never the best.
+                metrics={SCORE: float("inf") if score is None else score} if self._scored else None,
+                force=True,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            self._failed(error)
 
     def restore(
         self, step: int, abstract_state: TrainState, abstract_window: Metrics
@@ -109,13 +148,14 @@ class Checkpoints:
         """State and metrics of a step, in the shapes and shardings of the abstract ones.
 
         Raises:
-          ArgumentError: the checkpoint is damaged.
+          Damaged: the checkpoint cannot be read, or is not what was saved.
         """
         items = self._read(
             step,
             state=ocp.args.StandardRestore(_without_ema(abstract_state, abstract_window)),
             ema=ocp.args.StandardRestore(abstract_state.ema_params),
         )
+        self._refuse_changed(step, self.config(step), state=items["state"], ema=items["ema"])
         fields = dict(items["state"])
         window = fields.pop("window")
         return TrainState(ema_params=items["ema"], **fields), window
@@ -124,31 +164,117 @@ class Checkpoints:
         """The resolved config that a checkpoint was made with.
 
         Raises:
-          ArgumentError: the checkpoint is damaged.
+          Damaged: the checkpoint cannot be read.
         """
-        return self._read(step, config=ocp.args.JsonRestore())["config"]
+        config = self._read(step, config=ocp.args.JsonRestore())["config"]
+        self._refuse_changed(step, config)
+        return config
+
+    def _refuse_changed(self, step: int, config: dict, **items: Any) -> None:
+        path = self._directory / str(step)
+        if (path / FINGERPRINT).is_dir():
+            saved = self._read(step, fingerprint=ocp.args.JsonRestore())[FINGERPRINT]
+            refuse_changed(path, saved, config, **items)
 
     def _read(self, step: int, **items: Any) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except (OSError, KeyError, ValueError) as error:
+        except NOT_THE_FILE:
+            raise
+        except Exception as error:  # Orbax raises just that
             raise damaged(self._directory / str(step), error) from error
 
+    def set_aside(self, step: int) -> epath.Path:
+        """Moves a damaged checkpoint out of the way, beside the directory of the good ones."""
+        aside = self._directory.parent / DAMAGED / str(step)
+        if is_main():
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            if aside.exists():
+                aside.rmtree()
+            (self._directory / str(step)).rename(aside)
+        wait_for_all("a damaged checkpoint is set aside")
+        self._manager.reload()
+        return aside
+
+    def poll(self) -> None:
+        """Notices a save in the background that has ended.
+
+        Raises:
+          NotSaved: it failed, and the run is to stop for it.
+        """
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            self.wait()
+
     def wait(self) -> None:
-        """Returns when every save has been written whole."""
-        self._manager.wait_until_finished()
+        """Returns when every save has been written whole.
+
+        Raises:
+          NotSaved: one failed, and the run is to stop for it.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            self._failed(error)
+        self._saving = None
+
+    def require_saved(self, step: int) -> None:
+        """Raises `NotSaved` unless the last step of a run is saved."""
+        newest = self.latest_step()
+        if newest != step:
+            raise NotSaved(
+                f"the run is at its last step, {step}, and the newest checkpoint that could be "
+                f"written is of step {newest}; make room, and run the same command again."
+            )
+
+    def _failed(self, error: Exception) -> None:
+        """Says that a save failed; frees the space it took."""
+        step, self._saving = self._saving, None
+        self._remove_half_written()
+        self._manager.reload()
+        newest = self.latest_step()
+        good = "none" if newest is None else str(self._directory / str(newest))
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) < 400 else f"{reason[:150]} ... {reason[-250:]}"
+        text = (
+            f"the checkpoint of step {step} could not be saved ({type(error).__name__}: {reason}); "
+            f"the newest good one is {good}"
+        )
+        if self._stop_on_failed_save:
+            raise NotSaved(f"{text}. Make room or mend the disk, and run the same command again.")
+        say(f"WARNING: {text}; going on, as checkpointing.stop_on_failed_save=False says")
 
     def close(self) -> None:
         """Waits for saves under way and frees the resources."""
         self._manager.close()
 
 
-def damaged(path: Path, error: Exception) -> ArgumentError:
-    """The sentence for a checkpoint that cannot be read."""
+def fingerprints(config: dict, **items: Any) -> dict[str, Any]:
+    """What is stored to recognise the items of a checkpoint by."""
+    marks: dict[str, Any] = {name: fingerprint_of(item) for name, item in items.items()}
+    return {**marks, "config": zlib.crc32(json.dumps(config, sort_keys=True).encode())}
+
+
+def refuse_changed(path: epath.Path, saved: dict[str, Any], config: dict, **items: Any) -> None:
+    """Raises `Damaged` unless restored items have the fingerprints they were saved with."""
+    found = fingerprints(config, **items)
+    changed = [name for name in found if found[name] != saved.get(name)]
+    if changed:
+        raise Damaged(
+            f"the checkpoint {path} is damaged: {changed[0]} is not what was saved; {REMEDY}"
+        )
+
+
+NOT_THE_FILE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+"""What may go wrong in reading a checkpoint that is as it was written."""
+
+REMEDY = "delete that directory to go on from the step before it, or copy it again."
+
+
+def damaged(path: epath.Path, error: Exception) -> Damaged:
+    """The error for a checkpoint that cannot be read."""
     lines = str(error).strip().splitlines() or ["no message"]
-    return ArgumentError(
-        f"the checkpoint {path} cannot be read ({type(error).__name__}: {lines[0][:200]}); delete "
-        "that directory to go on from the step before it, or copy it again."
+    return Damaged(
+        f"the checkpoint {path} cannot be read ({type(error).__name__}: {lines[0][:200]}); {REMEDY}"
     )
 
 
@@ -166,7 +292,7 @@ def _without_ema(state: TrainState, window: Metrics) -> dict[str, Any]:
     }
 
 
-def write_ema(workdir: Path, params: Params, config: Config, step: int) -> Path:
+def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) -> epath.Path:
     """Writes averaged parameters and their config as a checkpoint that can be sampled from.
 
     Args:
@@ -178,7 +304,7 @@ def write_ema(workdir: Path, params: Params, config: Config, step: int) -> Path:
     Raises:
       ArgumentError: the directory cannot be written to, or holds checkpoints.
     """
-    directory = workdir.absolute() / DIRECTORY
+    directory = workdir / DIRECTORY
     writable_directory(directory, "--out")
     held = [path.name for path in directory.iterdir()]
     require(
@@ -189,7 +315,9 @@ def write_ema(workdir: Path, params: Params, config: Config, step: int) -> Path:
         writer.save(
             directory / str(step),
             args=ocp.args.Composite(
-                ema=ocp.args.StandardSave(params), config=ocp.args.JsonSave(config.to_dict())
+                ema=ocp.args.StandardSave(params),
+                config=ocp.args.JsonSave(config.to_dict()),
+                fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
             ),
         )
     return directory / str(step)

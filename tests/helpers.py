@@ -10,11 +10,11 @@ from configs import digits
 ROOT = Path(__file__).parent.parent
 
 
-def smoke_config(**training):
+def smoke_config(*, dropout=0.1, **training):
     """The digits config in its form of seconds, with changes to its training section."""
     config = digits.get_config("smoke")
     config.training.update(training)
-    config.model.dropout = 0.0 if training.get("accumulation_steps") else 0.1
+    config.model.dropout = dropout
     config.evaluation.at_end = False
     return config
 

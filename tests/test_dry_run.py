@@ -38,8 +38,8 @@ def test_dry_run_of_the_paper_needs_no_data(tmp_path, capsys, monkeypatch):
         r"FLOP per image (\S+) in the training step; 4 forward passes are (\S+) ", out
     )
     step, four_forwards = map(float, found.groups())
-    # EDM's DDPM++ of this size needs 21 billion multiply-adds forward; NCSN++ is close to it.
-    assert four_forwards == pytest.approx(4 * 2 * 20.2e9, rel=0.01)
+    # EDM's DDPM++ of this size needs 21.2 billion multiply-adds forward; NCSN++ is close to it.
+    assert four_forwards == pytest.approx(4 * 2 * 21.2e9, rel=0.01)
     assert step == pytest.approx(four_forwards, rel=0.01)
 
 
@@ -64,8 +64,8 @@ def test_operations_of_a_dense_network_are_two_per_weight():
         for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
         if path[-1].key == "kernel"
     )
-    assert forward == pytest.approx(2 * weights, rel=0.02)
-    assert step == pytest.approx(4 * forward, rel=0.1)  # with the optimizer, shared by 128 images
+    assert forward == 2 * weights
+    assert step == pytest.approx(4 * forward, rel=0.05)  # nothing needs the input's gradient
 
 
 def test_operations_of_scanned_and_accumulated_runs_are_counted_in_full():

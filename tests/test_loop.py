@@ -211,13 +211,13 @@ def test_reports_are_fetched_after_the_next_step_was_dispatched(tmp_path, monkey
     events, original, report = [], loop.compile_step, metrics.RunLog.report
 
     def compile_step(run, progress, fed):
-        advance = original(run, progress, fed)
+        advance, flops = original(run, progress, fed)
 
         def noted(state, window, fed):
             events.append(("dispatch", len([e for e in events if e[0] == "dispatch"]) + 1))
             return advance(state, window, fed)
 
-        return noted
+        return noted, flops
 
     def noted_report(self, step, *args):
         events.append(("report", step))
@@ -271,16 +271,67 @@ def test_two_runs_in_one_directory_are_refused(tmp_path):
     loop.train(one_device(), tmp_path)
 
 
-@pytest.mark.parametrize("missing", ["state", "ema", "config"])
-def test_a_damaged_checkpoint_is_named_on_resume(tmp_path, whole_run, missing):
+def test_a_checkpoint_without_a_state_is_named(tmp_path, whole_run):
+    """It may be of imported weights, so it is left where it is."""
     shutil.copytree(whole_run, tmp_path / "w")
-    shutil.rmtree(tmp_path / "w" / "checkpoints" / "20" / missing)
+    shutil.rmtree(tmp_path / "w" / "checkpoints" / "20" / "state")
     message = r"checkpoints/20 cannot be read .* delete that directory to go on from the step"
     with pytest.raises(ict_jax.ArgumentError, match=message):
         loop.train(one_device(), tmp_path / "w")
-    shutil.rmtree(tmp_path / "w" / "checkpoints" / "20")
-    loop.train(one_device(), tmp_path / "w")
-    assert_same(final(tmp_path / "w"), final(whole_run))
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def change_a_number(path):
+    text = path.read_text()
+    assert '"p_mean": -1.1' in text
+    path.write_text(text.replace('"p_mean": -1.1', '"p_mean": -1.2'))
+
+
+DAMAGES = {
+    "ema lost": lambda step: shutil.rmtree(step / "ema"),
+    "config lost": lambda step: shutil.rmtree(step / "config"),
+    "config changed": lambda step: change_a_number(step / "config" / "metadata"),
+    "state cut off": lambda step: os.truncate(largest(step / "state"), 1000),
+    "state changed": lambda step: flip_a_bit(largest(step / "state")),
+    "ema changed": lambda step: flip_a_bit(largest(step / "ema")),
+}
+
+
+def largest(directory):
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
+    tmp_path, whole_run, capsys, damage
+):
+    workdir = tmp_path / "w"
+    shutil.copytree(whole_run, workdir)
+    DAMAGES[damage](workdir / "checkpoints" / "20")
+    if damage in ("ema changed", "config changed"):
+        with pytest.raises(ict_jax.ArgumentError, match=r"checkpoints/20 (cannot be|is damaged)"):
+            checkpoints.load_ema(workdir)
+    loop.train(one_device(), workdir)
+    said = capsys.readouterr().out
+    assert f"WARNING: the checkpoint {workdir / 'checkpoints' / '20'} " in said
+    assert f"It is kept in {workdir / 'damaged_checkpoints' / '20'}." in said
+    assert "resuming from step 10" in said
+    assert_same(final(workdir), final(whole_run))
+
+
+def test_a_run_with_damaged_checkpoints_only_does_not_begin_anew(tmp_path, whole_run):
+    workdir = tmp_path / "w"
+    shutil.copytree(whole_run, workdir)
+    for step in ("10", "20"):
+        shutil.rmtree(workdir / "checkpoints" / step / "ema")
+    with pytest.raises(ict_jax.ArgumentError, match="every checkpoint of this run was damaged"):
+        loop.train(one_device(), workdir)
 
 
 def test_a_directory_named_by_a_number_is_a_work_directory(tmp_path, whole_run):
@@ -293,12 +344,16 @@ def test_a_directory_named_by_a_number_is_a_work_directory(tmp_path, whole_run):
 
 def test_init_from_starts_with_the_averaged_parameters(tmp_path, whole_run, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        loop, "run_steps", lambda run, progress, stop: seen.append(progress) or progress
-    )
+
+    def run_steps(run, progress, stop):
+        seen.append(progress)
+        raise Interrupted
+
+    monkeypatch.setattr(loop, "run_steps", run_steps)
     config = one_device()
     config.init_from = str(whole_run)
-    loop.train(config, tmp_path)
+    with pytest.raises(Interrupted):
+        loop.train(config, tmp_path)
     average = final(whole_run)[0].ema_params
     assert_same(jax.device_get(seen[0].state.params), average)
     assert_same(jax.device_get(seen[0].state.ema_params), average)

@@ -9,7 +9,6 @@ one_step.png, two_step.png and real.png into --out (default: the work directory 
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -40,14 +39,16 @@ def run(values: flags.FlagValues) -> None:
     """Evaluates as the flags say."""
     checkpoint = common.required(values, "checkpoint", "--checkpoint=runs/digits")
 
-    from ict_jax import build, checks  # late: --help and mistakes answer at once
+    from ict_jax import build, checks, processes  # late: --help and mistakes answer at once
     from ict_jax.checkpoints import load_ema, locate
     from ict_jax.console import say
     from ict_jax.evaluation.run import Evaluator
-    from ict_jax.files import writable_directory
+    from ict_jax.files import to_path, writable_directory
     from ict_jax.sampler import Sampler
     from ict_jax.training import parallel
 
+    processes.initialize()
+    parallel.keep_compiled()
     mesh = parallel.make_mesh()
     params, config, step = load_ema(
         checkpoint,
@@ -64,7 +65,7 @@ def run(values: flags.FlagValues) -> None:
     checks.check_classes(config, dataset)
     config = checks.resolve(config, dataset)
     # A step stands in the checkpoints directory of its work directory.
-    out = Path(common.value(values, "out") or locate(checkpoint).parent.parent)
+    out = to_path(common.value(values, "out") or locate(checkpoint).parent.parent)
     writable_directory(out, "--out")
     arguments = build.sampling_arguments(config)
     arguments["num_samples"] = common.value(values, "num_samples")

@@ -13,7 +13,6 @@ Nothing in a file is ever executed.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -39,16 +38,17 @@ def run(values: flags.FlagValues) -> None:
     """Imports as the flags say."""
     example = "--source=cd-lpips --config=configs/openai_cifar10.py --out=runs/cd"
     source = common.required(values, "source", example)
-    out = Path(common.required(values, "out", example))
+    out = common.required(values, "out", example)
 
     import jax  # late: --help and mistakes answer at once
 
     from ict_jax import build, interop
     from ict_jax.console import say
+    from ict_jax.files import to_path
     from ict_jax.store import write_ema
 
     loaded = interop.read_weights(source, common.value(values, "config"))
-    written = write_ema(out, *loaded)
+    written = write_ema(to_path(out), *loaded)
     size = sum(leaf.size for leaf in jax.tree.leaves(loaded.params))
     kind = "diffusion model" if build.is_diffusion(loaded.config) else "consistency model"
     say(f"{size:,} parameters of a {kind} {tuple(loaded.config.image_shape)}: {written}")

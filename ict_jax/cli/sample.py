@@ -9,7 +9,6 @@ seeds, sigmas, and the checkpoint's step. A seed gives the same image in any bat
 
 import sys
 import time
-from pathlib import Path
 
 from absl import flags
 
@@ -66,14 +65,16 @@ def run(values: flags.FlagValues) -> None:
 
     import numpy as np  # late: --help and mistakes answer at once
 
-    from ict_jax import build
+    from ict_jax import build, processes
     from ict_jax.checkpoints import load_ema
     from ict_jax.console import format_secs, say
-    from ict_jax.files import writable_directory
+    from ict_jax.files import to_path, writable_directory
     from ict_jax.pictures import image_grid, save_png
     from ict_jax.sampler import Sampler
     from ict_jax.training import parallel
 
+    processes.initialize()
+    parallel.keep_compiled()
     mesh = parallel.make_mesh()
     params, config, step = load_ema(
         checkpoint,
@@ -89,7 +90,7 @@ def run(values: flags.FlagValues) -> None:
         **arguments,
         batch_size=min(common.value(values, "batch_size"), len(seeds)),
     )
-    directory = writable_directory(Path(out), "--out")
+    directory = writable_directory(to_path(out), "--out")
     say(f"step {step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
     started, done, parts = time.monotonic(), 0, []
     for images in sampler.batches(params, seeds, sigmas, labels):
@@ -98,15 +99,12 @@ def run(values: flags.FlagValues) -> None:
         elapsed = time.monotonic() - started
         left = format_secs((len(seeds) - done) * elapsed / done)
         say(f"{done:>7,}/{len(seeds):,}  {done / elapsed:,.0f} images/s  {left} left")
+    if not processes.is_main():
+        return
     images = np.concatenate(parts)
     save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
-    np.savez(
-        directory / "samples.npz",
-        images=images,
-        seeds=np.asarray(seeds),
-        sigmas=np.asarray(sigmas),
-        step=step,
-    )
+    with (directory / "samples.npz").open("wb") as file:
+        np.savez(file, images=images, seeds=np.asarray(seeds), sigmas=np.asarray(sigmas), step=step)
     say(f"written: {directory / 'grid.png'}, {directory / 'samples.npz'}")
 
 

@@ -8,8 +8,9 @@ To resume, run the same command again. Any value of the config can be overridden
 TensorBoard events and, where the config asks for them, scores.json and sample grids.
 
 exit codes: 0 finished; 1 something is wrong with the input; 3 a loss, gradient or parameter
-became NaN or infinite; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command
-again; 130 Ctrl-C where nothing could be saved, or a second time.
+became NaN or infinite; 71 one process of several failed, or lost another; 74 a checkpoint could
+not be written; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command again; 130
+Ctrl-C where nothing could be saved, or a second time.
 """
 
 import sys
@@ -49,23 +50,35 @@ def run(values: flags.FlagValues) -> int:
     """Trains as the flags say."""
     example = "--config=configs/digits.py --workdir=runs/digits"
     config = common.required(values, "config", example)
+    dry = common.value(values, "dry_run")
+    workdir = None if dry else common.required(values, "workdir", example)
     if common.value(values, "init_from") is not None:
         config.init_from = common.value(values, "init_from")
-    if common.value(values, "dry_run"):
+    if workdir is None:
         from ict_jax.dry_run import dry_run  # late, as below
 
         dry_run(config)
         return 0
-    workdir = common.required(values, "workdir", example)
 
-    from ict_jax import loop, metrics, stop  # late: --help and mistakes answer at once
+    # Late: --help and mistakes answer at once.
+    from ict_jax import loop, processes
+    from ict_jax.metrics import Diverged
+    from ict_jax.stop import Interrupted
+    from ict_jax.store import NotSaved
+    from ict_jax.training import parallel
 
+    processes.initialize()
+    parallel.keep_compiled()
     try:
-        loop.train(config, workdir)
-    except metrics.Diverged as error:
+        with processes.leaving_at_once(common.EXIT_LEFT):
+            loop.train(config, workdir)
+    except NotSaved as error:
+        print(f"not saved: {error}", file=sys.stderr)
+        return common.EXIT_NOT_SAVED
+    except Diverged as error:
         print(f"diverged: {error}", file=sys.stderr)
         return common.EXIT_DIVERGED
-    except stop.Interrupted as error:
+    except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return common.EXIT_INTERRUPTED
     return 0

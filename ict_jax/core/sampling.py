@@ -7,29 +7,34 @@ import jax
 import jax.core as core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Integer, Key
 
 from ict_jax.core.errors import require
 from ict_jax.core.typing import ConsistencyFn, Data
 
 
-def seed_keys(seeds: Int[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
+def seed_keys(seeds: Integer[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
     """One random key per seed: the same seed gives the same image in any batch.
 
     Raises:
       ArgumentError: a seed is not a whole number from 0 to 2^32 - 1.
     """
     if not isinstance(seeds, core.Tracer):
-        values = np.asarray(seeds)
-        require(
-            values.ndim == 1
-            and np.issubdtype(values.dtype, np.integer)
-            and bool((values >= 0).all() and (values < 2**32).all()),
-            f"seeds={seeds} must be a list of whole numbers from 0 to 2^32 - 1; use range(64), "
-            "for instance.",
-        )
-        return jax.vmap(jax.random.key)(jnp.asarray(values.astype(np.uint32)))
+        check_seeds(seeds)
+        seeds = jnp.asarray(np.asarray(seeds).astype(np.uint32))
     return jax.vmap(jax.random.key)(seeds)
+
+
+def check_seeds(seeds: Integer[Array, " b"] | Sequence[int]) -> None:
+    """Raises `ArgumentError` unless seeds are whole numbers from 0 to 2^32 - 1."""
+    values = np.asarray(seeds)
+    require(
+        values.ndim == 1
+        and np.issubdtype(values.dtype, np.integer)
+        and bool((values >= 0).all() and (values < 2**32).all()),
+        f"seeds={seeds} must be a list of whole numbers from 0 to 2^32 - 1; use range(64), "
+        "for instance.",
+    )
 
 
 def check_sigmas(sigmas: Sequence[float] | np.ndarray, sigma_min: float) -> None:

@@ -1,16 +1,17 @@
 """The evaluation of a run: sample grids, a score while training, all scores at the end."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset
 from ict_jax.evaluation.scores import Scorer, check_held_out, score_model, table
 from ict_jax.pictures import image_grid, save_png
+from ict_jax.processes import from_main, is_main
 from ict_jax.sampler import Sampler
 from ict_jax.training.state import Params
 
@@ -107,10 +108,10 @@ class Evaluator:
         """Fréchet distance of one-step samples to the validation split; lower is better."""
         scorer = self.scorer()
         pool = self._sampler(params, range(scorer.num_samples), (self._sigma_max,))
-        return scorer.validation_distance(pool)
+        return from_main(scorer.validation_distance(pool))
 
     def write_scores(
-        self, out: Path, params: Params, step: int, *, second_sigma: float | None = None
+        self, out: epath.Path, params: Params, step: int, *, second_sigma: float | None = None
     ) -> dict[str, Any]:
         """Every score of a model, printed and written to scores.json, with its grids.
 
@@ -129,10 +130,11 @@ class Evaluator:
             second_sigma=second_sigma,
         )
         scores["step"] = step
-        (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         pictures = self.grids(params, scores["second_sigma"]) | {"real": self.real_grid()}
-        for name, picture in pictures.items():
-            save_png(out / f"{name}.png", picture)
+        if is_main():
+            (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+            for name, picture in pictures.items():
+                save_png(out / f"{name}.png", picture)
         say(table(scores))
         say(f"written in {out}: scores.json, {', '.join(f'{name}.png' for name in pictures)}")
         return scores

@@ -11,6 +11,7 @@ from ict_jax.data import Dataset, measured_part
 from ict_jax.evaluation.classifier import Described, Extractor
 from ict_jax.evaluation.frechet import frechet_distance, kernel_distance, moments
 from ict_jax.pictures import to_uint8
+from ict_jax.processes import from_main
 
 SPLITS = 20
 CONFIDENT = 0.9
@@ -137,13 +138,13 @@ def choose_second_sigma(
     Searched on 16 levels, equal steps apart in log sigma between 0.1 and 20 (where these lie
     within the model's range), on the validation split.
     """
-    candidates = [s for s in np.geomspace(0.1, 20, 16).round(3) if sigma_min < s < sigma_max]
+    candidates = [float(s) for s in np.geomspace(0.1, 20, 16).round(3) if sigma_min < s < sigma_max]
     require(
         bool(candidates),
         f"no candidate between 0.1 and 20 lies in ({sigma_min}, {sigma_max}); give --second_sigma.",
     )
     distances = [scorer.validation_distance(draw((sigma_max, s))) for s in candidates]
-    return float(candidates[int(np.argmin(distances))])
+    return candidates[int(from_main(int(np.argmin(distances))))]
 
 
 def score_model(

@@ -1,31 +1,82 @@
-"""Where programs meet devices: mesh, shardings, jit and donation."""
+"""Where programs meet devices: mesh, shardings, jit and donation.
 
-from collections.abc import Callable
+The mesh has two axes. Every batch is cut over both. Parameters, their average and the optimizer's
+state are cut over `fsdp` and the same along `data`; with `fsdp=1` every device holds them whole.
+A program is written for the global arrays; these shardings make XLA add the collectives.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Key
+from jaxtyping import Array, UInt32
 
 from ict_jax.core.errors import require
-from ict_jax.training.state import TrainState
-from ict_jax.training.step import Batch, Metrics, merge_metrics
+from ict_jax.core.sampling import seed_keys
+from ict_jax.training.fingerprint import fingerprint
+from ict_jax.training.state import Params, TrainState
+from ict_jax.training.step import Batch, Bind, Metrics, merge_metrics
+
+WHOLE_BELOW = 2**12
+"""Arrays of fewer elements are not cut: to gather them costs more than to hold them."""
 
 
-def make_mesh(*, num_devices: int | None = None) -> Mesh:
-    """A mesh with the one axis `data` over the first devices (default: all of them).
+def keep_compiled() -> None:
+    """Keeps compiled programs on disk from run to run, unless JAX is told where or not to.
+
+    In ~/.cache/ict_jax; JAX_COMPILATION_CACHE_DIR names another directory, and
+    JAX_ENABLE_COMPILATION_CACHE=false switches it off.
+    """
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "ict_jax"))
+
+
+def make_mesh(
+    devices: Sequence[Any] | None = None,
+    *,
+    num_devices: int | None = None,
+    fsdp: int = 1,
+) -> Mesh:
+    """A mesh with the axes `data` and `fsdp`.
+
+    Neighbours along `fsdp` are devices of one slice, and of one host where they fit.
+
+    Args:
+      devices: to choose from; default: all of the job.
+      num_devices: how many of them, the first; default: all.
+      fsdp: over how many devices the parameters are cut.
 
     Raises:
-      ArgumentError: more devices asked for than there are.
+      ArgumentError: so many devices cannot be used, or fsdp does not divide them.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     count = len(devices) if num_devices is None else num_devices
     require(
         1 <= count <= len(devices),
         f"mesh.num_devices={count}, but there are {len(devices)} devices; use at most that many.",
     )
-    return Mesh(np.array(devices[:count]), ("data",), axis_types=(AxisType.Auto,))
+    several = len({device.process_index for device in devices}) > 1
+    require(
+        count == len(devices) or not several,
+        f"mesh.num_devices={count} leaves some of the {len(devices)} devices of several processes "
+        "idle; leave it out.",
+    )
+    require(
+        fsdp >= 1 and count % fsdp == 0,
+        f"mesh.fsdp={fsdp} does not divide the {count} devices; use a divisor of their number.",
+    )
+    slices = [getattr(device, "slice_index", None) or 0 for device in devices]
+    ordered = sorted(
+        zip(slices, devices, strict=True), key=lambda d: (d[0], d[1].process_index, d[1].id)
+    )
+    grid = np.array([device for _, device in ordered[:count]]).reshape(-1, fsdp)
+    return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -34,8 +85,53 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of what is cut along its first axis over the mesh."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The sharding of what is cut along its first axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def state_sharding(leaf: Any, mesh: Mesh) -> NamedSharding:
+    """How an array of the state lies: cut over `fsdp` along its longest axis that it divides.
+
+    Args:
+      leaf: an array, or its shape and dtype.
+      mesh: the devices.
+    """
+    parts = mesh.shape["fsdp"]
+    axes = [axis for axis, length in enumerate(leaf.shape) if length % parts == 0]
+    if parts == 1 or leaf.size < WHOLE_BELOW or not axes:
+        return replicated(mesh)
+    longest = max(axes, key=lambda axis: (leaf.shape[axis], axis))
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
+
+
+def abstract_state(init: Callable[[], Any], mesh: Mesh) -> Any:
+    """Shapes, dtypes and shardings of what `init()` returns."""
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=state_sharding(a, mesh)),
+        jax.eval_shape(init),
+    )
+
+
+def gathering(bind: Bind, mesh: Mesh) -> Bind:
+    """A `bind` that is given cut parameters, and whose gradient comes back cut as they are."""
+    if mesh.shape["fsdp"] == 1:
+        return bind
+
+    @jax.custom_vjp
+    def gather(params: Params) -> Params:
+        return jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+    def scatter(_: None, gradient: Params) -> tuple[Params]:
+        return (_keep_cut(gradient, mesh),)
+
+    gather.defvjp(lambda params: (gather(params), None), scatter)
+    return lambda params, labels, dropout_key: bind(gather(params), labels, dropout_key)
+
+
+def _keep_cut(tree: Any, mesh: Mesh) -> Any:
+    return jax.tree.map(
+        lambda a: jax.lax.with_sharding_constraint(a, state_sharding(a, mesh)), tree
+    )
 
 
 def check_batch_size(batch_size: int, accumulation_steps: int, mesh: Mesh) -> None:
@@ -49,8 +145,9 @@ def check_batch_size(batch_size: int, accumulation_steps: int, mesh: Mesh) -> No
 
 
 def init_on_mesh(init: Callable[[], Any], mesh: Mesh) -> Any:
-    """Runs `init()` as one program whose result is born replicated on the mesh."""
-    return compile_whole(init, mesh)()
+    """Runs `init()` as one program whose result is born as it lies on the mesh."""
+    shardings = jax.tree.map(lambda a: a.sharding, abstract_state(init, mesh))
+    return jax.jit(init, out_shardings=shardings)()
 
 
 def compile_whole(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -72,20 +169,11 @@ def _put(arrays: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, Ar
     return {name: jax.make_array_from_process_local_data(sharding, a) for name, a in arrays.items()}
 
 
-def local_rows(batch_size: int) -> slice:
-    """The rows of the global batch that this process feeds.
-
-    Raises:
-      ArgumentError: the processes would not get equally many.
-    """
-    count, index = jax.process_count(), jax.process_index()
-    require(
-        batch_size % count == 0,
-        f"batch_size={batch_size} is not divisible by {count} processes; use a multiple of "
-        f"{count}.",
-    )
-    share = batch_size // count
-    return slice(index * share, (index + 1) * share)
+def local_rows(batch_size: int, mesh: Mesh) -> slice:
+    """The rows of the global batch that this process feeds, those of its devices."""
+    rows = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    bounds = [index[0].indices(batch_size) for index in rows if index is not None]
+    return slice(min(start for start, _, _ in bounds), max(stop for _, stop, _ in bounds))
 
 
 def compile_train_step(
@@ -98,28 +186,50 @@ def compile_train_step(
     State and window are donated: do not use them after the call.
 
     Args:
-      train_step: from `make_train_step`.
+      train_step: from `make_train_step`, with a `bind` from `gathering`.
       mesh: the devices.
       take: `take(fed, step)` -> the global batch; every device takes its own rows.
     """
-    whole, cut = replicated(mesh), batch_sharding(mesh)
+    cut = batch_sharding(mesh)
 
     def advance(state: TrainState, window: Metrics, fed: Any) -> tuple[TrainState, Metrics]:
         batch = jax.lax.with_sharding_constraint(take(fed, state.step), cut)
         state, metrics = train_step(state, batch)
-        return state, merge_metrics(window, metrics)
+        return _keep_cut(state, mesh), _keep_cut(merge_metrics(window, metrics), mesh)
 
-    return jax.jit(
-        advance,
-        in_shardings=(whole, whole, None),  # fed as it lies
-        out_shardings=(whole, whole),
-        donate_argnums=(0, 1),
-    )
+    return jax.jit(advance, donate_argnums=(0, 1))
+
+
+def fingerprint_of(tree: Any) -> list[int]:
+    """The `fingerprint` of arrays, however they lie on the devices."""
+    sharding = getattr(jax.tree.leaves(tree)[0], "sharding", None)
+    whole = None
+    if isinstance(sharding, NamedSharding):
+        whole = NamedSharding(sharding.mesh, PartitionSpec())
+    return [int(number) for number in _jitted_fingerprint(whole)(tree)]
+
+
+@functools.cache
+def _jitted_fingerprint(sharding: NamedSharding | None) -> Callable[[Any], Array]:
+    return jax.jit(fingerprint, out_shardings=sharding)
 
 
 def compile_sampler(
-    draw: Callable[[Any, Key[Array, " b"], Array, Array], Array], mesh: Mesh
-) -> Callable[[Any, Key[Array, " b"], Array, Array], Array]:
-    """Jits `draw(params, keys, labels, sigmas) -> images`, cut over the mesh along the keys."""
+    draw: Callable[[Params, Any, Any, Any], Array], mesh: Mesh
+) -> Callable[[Params, UInt32[np.ndarray, " b"], Any, Any], Array]:
+    """Jits `(params, seeds, labels, sigmas) -> images`; every device draws a part of a batch.
+
+    The images come whole to every device, and so to every process.
+
+    Args:
+      draw: `draw(params, keys, labels, sigmas)` -> images, one per key.
+      mesh: the devices.
+    """
     whole, cut = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(draw, in_shardings=(whole, cut, cut, whole), out_shardings=cut)
+
+    def drawn(params: Params, seeds: Array, labels: Array, sigmas: Array) -> Array:
+        params = jax.lax.with_sharding_constraint(params, whole)
+        keys, labels = jax.lax.with_sharding_constraint((seed_keys(seeds), labels), cut)
+        return jax.lax.with_sharding_constraint(draw(params, keys, labels, sigmas), cut)
+
+    return jax.jit(drawn, out_shardings=whole)

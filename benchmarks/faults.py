@@ -1,0 +1,405 @@
+"""Breaks real training runs in every way that jobs break, and looks at what is left of them.
+
+  python -m benchmarks.faults                    # the counts in docs/training.md
+  python -m benchmarks.faults --only kill stop   # some of the faults
+  python -m benchmarks.faults --few              # two or three of each
+
+Each fault strikes processes started as a user starts them, at random moments, while they train a
+small network on the embedded digits and save every few steps. The run is then started again by
+the same command, and must end with the very parameters of an undisturbed run: the fingerprints of
+the last checkpoints, two sums over all their bits, are compared. On another layout of devices,
+where sums are rounded otherwise, losses and samples must agree to rounding.
+
+A fault that is not survived ends the command with 1 and says which. `disk` needs root, to make a
+small file system in memory; without, it is left out, and the output says so.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.jobs import (
+    QUICK,
+    ROOT,
+    SAVED_EVERY,
+    TOTAL_STEPS,
+    TRAIN,
+    Job,
+    Unsurvived,
+    check,
+    fingerprint,
+    finish,
+    losses,
+    saved_steps,
+)
+
+SAVED_AFTER_SIGTERM, NOT_SAVED, DIVERGED = 75, 74, 3
+GRACE_SECS = 30
+"""From SIGTERM to the end of the process: what SLURM gives by default; Kubernetes gives as much."""
+PEER_SECS = 120
+"""From the death of one process to the end of the others."""
+
+
+class Trials:
+    """The faults, each against an undisturbed run of the same layout."""
+
+    def __init__(self, directory: Path, seed: int):
+        """Prepares; undisturbed runs are made when they are needed."""
+        self.directory = directory
+        self.random = random.Random(seed)
+        self._undisturbed: dict[int, tuple[Path, float]] = {}
+        self._count = 0
+
+    def workdir(self, name: str) -> Path:
+        """A new work directory."""
+        self._count += 1
+        return self.directory / f"{name}_{self._count}"
+
+    def undisturbed(self, processes: int = 1) -> tuple[Path, float]:
+        """A finished run, and how long its training took from the compiled step on."""
+        if processes not in self._undisturbed:
+            workdir = self.workdir("undisturbed")
+            job = Job(workdir, processes=processes)
+            job.wait_for("compiled the training step")
+            started = time.monotonic()
+            check(set(job.wait()) == {0}, "the undisturbed run failed", job)
+            self._undisturbed[processes] = workdir, time.monotonic() - started
+        return self._undisturbed[processes]
+
+    def equals_undisturbed(self, workdir: Path, processes: int = 1) -> None:
+        """Checks the last checkpoint of a finished run, bit for bit, and its logged losses."""
+        expected, _ = self.undisturbed(processes)
+        check(
+            fingerprint(workdir) == fingerprint(expected),
+            f"{workdir} ended with other parameters than {expected}",
+        )
+        same = np.array_equal(losses(workdir), losses(expected))
+        check(same, f"{workdir} logged other losses than {expected}")
+
+    def kill(self, count: int) -> str:
+        """`kill -9` of the only process at random moments, saves included."""
+        _, secs = self.undisturbed()
+        workdir, half_written, ended, starting = self.workdir("kill"), 0, 0, 0
+        for number in range(count):
+            before = saved_steps(workdir)
+            job = Job(workdir)
+            if number % 5 == 4:  # one in five while it starts, restores and compiles
+                time.sleep(self.random.uniform(0.5, 8))
+                starting += 1
+            elif job.wait_for("compiled the training step"):
+                time.sleep(self.random.uniform(0, 0.5 * secs))
+            job.kill()
+            steps = saved_steps(workdir)
+            half_written += any(
+                "orbax-checkpoint-tmp" in p.name for p in (workdir / "checkpoints").glob("*")
+            )
+            check(not before or steps[-1] >= before[-1], f"{before} became {steps}", job)
+            reported = re.findall(r"step +([\d,]+)/", job.said())
+            reached = int(reported[-1].replace(",", "")) if reported else 0
+            newest = steps[-1] if steps else 0
+            # One save may be under way when the next is due.
+            check(newest >= reached - 2 * SAVED_EVERY, f"at {reached} only {steps} are saved", job)
+            if steps and steps[-1] == TOTAL_STEPS:
+                finish(workdir)
+                self.equals_undisturbed(workdir)
+                workdir, ended = self.workdir("kill"), ended + 1
+        finish(workdir)
+        self.equals_undisturbed(workdir)
+        return (
+            f"{count} kills, {starting} of them while starting, {half_written} left a half-written "
+            f"checkpoint; {ended + 1} runs ended bitwise equal"
+        )
+
+    def stop(self, count: int) -> str:
+        """SIGTERM at random moments: saved in time, with its own exit code."""
+        _, secs = self.undisturbed()
+        workdir, longest, done, runs = self.workdir("stop"), 0.0, 0, 1
+        while done < count:
+            before = saved_steps(workdir)
+            job = Job(workdir)
+            job.wait_for("compiled the training step")
+            time.sleep(self.random.uniform(0, 0.4 * secs))
+            asked = time.monotonic()
+            job.processes[0].terminate()
+            (code,) = job.wait(GRACE_SECS)
+            if code == 0:  # it had just finished
+                self.equals_undisturbed(workdir)
+                workdir, runs = self.workdir("stop"), runs + 1
+                continue
+            longest = max(longest, time.monotonic() - asked)
+            check(code == SAVED_AFTER_SIGTERM, f"SIGTERM gave the exit code {code}", job)
+            stopped = int(re.findall(r"stopped at step ([\d,]+)", job.said())[-1].replace(",", ""))
+            steps = saved_steps(workdir)
+            check(steps[-1] == stopped, f"stopped at {stopped}, saved {steps}", job)
+            check(not before or stopped > before[-1], f"{before} became {steps}", job)
+            done += 1
+        finish(workdir)
+        self.equals_undisturbed(workdir)
+        return (
+            f"{count} stops, saved and ended within {longest:.1f} s (limit {GRACE_SECS}) with exit "
+            f"code {SAVED_AFTER_SIGTERM}; {runs} runs ended bitwise equal"
+        )
+
+    def stop_one_of_two(self, count: int) -> str:
+        """SIGTERM to one of two processes: both stop at the same step, saved."""
+        _, secs = self.undisturbed(2)
+        workdir = self.workdir("stop_one_of_two")
+        for number in range(count):
+            job = Job(workdir, processes=2)
+            job.wait_for("compiled the training step")
+            time.sleep(self.random.uniform(0, 0.5 * secs / count))
+            job.processes[number % 2].terminate()
+            codes = job.wait(GRACE_SECS)
+            check(set(codes) == {SAVED_AFTER_SIGTERM}, f"SIGTERM gave the exit codes {codes}", job)
+            stops = {re.findall(r"stopped at step ([\d,]+)", job.said(i))[-1] for i in (0, 1)}
+            check(len(stops) == 1, f"the processes stopped at {stops}", job)
+        finish(workdir, processes=2)
+        self.equals_undisturbed(workdir, 2)
+        return f"{count} stops, both processes at the same step; the run ended bitwise equal"
+
+    def lose_peer(self, count: int) -> str:
+        """`kill -9` of one of two processes: the other stops with the reason, the job resumes."""
+        _, secs = self.undisturbed(2)
+        workdir, longest, seen = self.workdir("lose_peer"), 0.0, set()
+        for number in range(count):
+            job = Job(workdir, processes=2)
+            job.wait_for("compiled the training step")
+            time.sleep(self.random.uniform(0.1, 0.5 * secs / count))
+            lost, left = job.processes[1 - number % 2], job.processes[number % 2]
+            died = time.monotonic()
+            lost.kill()
+            try:
+                code = left.wait(PEER_SECS)
+            except subprocess.TimeoutExpired:
+                check(False, f"the other process still runs after {PEER_SECS} s", job)
+            longest = max(longest, time.monotonic() - died)
+            check(code not in (0, SAVED_AFTER_SIGTERM), f"the other ended with {code}", job)
+            said = job.said(number % 2)
+            reason = re.search(r"(?i)another task died|connection closed|peer|coordinat", said)
+            check(reason is not None, "the other did not say why", job)
+            seen.add(code)
+        finish(workdir, processes=2)
+        self.equals_undisturbed(workdir, 2)
+        return (
+            f"{count} deaths, the other process ended within {longest:.0f} s (limit {PEER_SECS}) "
+            f"with exit codes {sorted(seen)}; the run ended bitwise equal"
+        )
+
+    def layouts(self, count: int) -> str:
+        """Stopped and resumed on other devices and processes; agrees to rounding."""
+        layouts = [(1, 1, 1), (1, 4, 4), (2, 1, 1), (1, 2, 1), (2, 2, 2), (1, 4, 2), (1, 4, 1)]
+        expected, secs = self.undisturbed()
+        workdir = self.workdir("layouts")
+        for number in range(count):
+            processes, devices, fsdp = layouts[number % len(layouts)]
+            job = Job(workdir, f"--config.mesh.fsdp={fsdp}", processes=processes, devices=devices)
+            job.wait_for("compiled the training step")
+            time.sleep(self.random.uniform(0, 0.3 * secs / count))
+            job.processes[0].terminate()
+            codes = set(job.wait(60))
+            check(codes == {SAVED_AFTER_SIGTERM}, f"SIGTERM gave the exit codes {codes}", job)
+        finish(workdir)
+        difference = np.max(np.abs(losses(workdir) / losses(expected) - 1))
+        check(difference < 1e-4, f"the losses differ by up to {difference:.1e}")
+        pixels = np.abs(self.samples(workdir).astype(int) - self.samples(expected))
+        check(
+            pixels.max() <= 1 and (pixels == 0).mean() > 0.999, f"samples differ by {pixels.max()}"
+        )
+        return (
+            f"{count} changes of layout (processes, devices of each, fsdp: {layouts[:count]}); "
+            f"losses agree to {difference:.0e}, {(pixels == 0).mean():.2%} of the samples' values "
+            "are equal"
+        )
+
+    def samples(self, workdir: Path) -> np.ndarray:
+        """Sixteen images of a finished run."""
+        out = self.workdir("samples")
+        command = [sys.executable, "-m", "ict_jax.cli.sample", f"--checkpoint={workdir}"]
+        subprocess.run(
+            [*command, "--seeds=0-15", f"--out={out}"],
+            cwd=ROOT,
+            env={**os.environ, **QUICK},
+            check=True,
+            capture_output=True,
+        )
+        return np.load(out / "samples.npz")["images"]
+
+    def corrupt(self, count: int) -> str:
+        """A bit is turned or the end cut off in a random file of the newest checkpoint."""
+        noticed, harmless = 0, 0
+        workdir = self.workdir("corrupt")
+        for number in range(count):
+            if not saved_steps(workdir) or saved_steps(workdir)[-1] > TOTAL_STEPS - 60:
+                workdir = self.workdir("corrupt")
+            job = Job(workdir)
+            job.wait_for("compiled the training step")
+            while len(saved_steps(workdir)) < 2:
+                check(job.processes[0].poll() is None, "it ended early", job)
+                time.sleep(0.05)
+            job.processes[0].terminate()
+            job.wait(GRACE_SECS)
+            newest = saved_steps(workdir)[-1]
+            files = [p for p in (workdir / "checkpoints" / str(newest)).rglob("*") if p.is_file()]
+            files = [path for path in files if path.stat().st_size]
+            # By size: a random byte of the checkpoint is most often in its arrays.
+            path = self.random.choices(files, [p.stat().st_size for p in files])[0]
+            content = bytearray(path.read_bytes())
+            if number % 2:
+                del content[self.random.randrange(len(content)) :]
+            else:
+                content[self.random.randrange(len(content))] ^= 1 << self.random.randrange(8)
+            path.write_bytes(content)
+            job = finish(workdir)
+            if f"{newest}" in "".join(re.findall(r"WARNING: the checkpoint (\S+)", job.said())):
+                noticed += 1
+                check((workdir / f"damaged_checkpoints/{newest}").is_dir(), "it is not kept", job)
+            else:
+                harmless += 1
+            self.equals_undisturbed(workdir)
+        return (
+            f"{count} checkpoints damaged: {noticed} named, set aside and the one before used, "
+            f"{harmless} restored unharmed; every run ended bitwise equal"
+        )
+
+    def disk(self, count: int) -> str:
+        """The disk is full: the run says so and stops, or goes on if the config says so."""
+        if os.geteuid() != 0:
+            return "left out: only root can make a small file system"
+        for number in range(count):
+            go_on = bool(number % 2)
+            with small_disk(self.directory / f"disk_{number}", megabytes=7) as disk:
+                workdir = disk / "run"
+                job = Job(workdir, f"--config.checkpointing.stop_on_failed_save={not go_on}")
+                job.wait_for("compiled the training step")
+                while not saved_steps(workdir):
+                    time.sleep(0.02)
+                filling = disk / "filling"
+                with contextlib.suppress(OSError), filling.open("wb") as file:
+                    while True:
+                        file.write(bytes(2**12))
+                        file.flush()
+                if go_on:
+                    check(job.wait_for("could not be saved"), "it did not say so", job)
+                    filling.unlink()
+                    check(set(job.wait()) == {0}, "it did not go on", job)
+                else:
+                    (code,) = job.wait()
+                    check(code == NOT_SAVED, f"a full disk gave the exit code {code}", job)
+                    check("No space left" in job.said(), "it did not say why", job)
+                    check(bool(saved_steps(workdir)), "the good checkpoint is gone", job)
+                    filling.unlink()
+                    finish(workdir)
+                self.equals_undisturbed(workdir)
+        return f"{count} full disks, said and survived; every run ended bitwise equal"
+
+    def nan(self, count: int) -> str:
+        """The optimizer's state becomes NaN at a random step: it stops, what is good is kept."""
+        for _ in range(count):
+            step, workdir = self.random.randrange(20, TOTAL_STEPS), self.workdir("nan")
+            script = f"from benchmarks.faults import poison; poison({step}, {str(workdir)!r})"
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                cwd=ROOT,
+                env={**os.environ, **QUICK},
+                capture_output=True,
+                text=True,
+            )
+            check(done.returncode == DIVERGED, f"it ended with {done.returncode}: {done.stderr}")
+            newest = saved_steps(workdir)[-1]
+            check(newest < step, f"step {newest} was saved, NaN came at {step}")
+            check(
+                f"checkpoints/{newest}" in done.stderr,
+                f"it did not say what is good: {done.stderr}",
+            )
+        return f"{count} NaN: each run stopped and named its last good checkpoint"
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, megabytes: int) -> Iterator[Path]:
+    """A file system in memory."""
+    path.mkdir()
+    size = f"size={megabytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def poison(step: int, workdir: str) -> None:
+    """Trains, with an optimizer state that becomes NaN at a step."""
+    import dataclasses
+
+    import jax
+    import jax.numpy as jnp
+
+    from ict_jax import build
+    from ict_jax.cli import train
+
+    make = build.make_train_step
+
+    def poisoned(*arguments, ema_decay, accumulation_steps, flip):
+        train_step = make(
+            *arguments, ema_decay=ema_decay, accumulation_steps=accumulation_steps, flip=flip
+        )
+
+        def step_and_poison(state, batch):
+            bad = state.step == step - 1
+            opt_state = jax.tree.map(
+                lambda a: jnp.where(bad, jnp.nan, a) if a.ndim else a, state.opt_state
+            )
+            return train_step(dataclasses.replace(state, opt_state=opt_state), batch)
+
+        return step_and_poison
+
+    build.make_train_step = poisoned
+    sys.argv = ["train", *TRAIN, f"--workdir={workdir}"]
+    train.main()
+
+
+COUNTS = {
+    "kill": 25,
+    "stop": 10,
+    "stop_one_of_two": 4,
+    "lose_peer": 4,
+    "layouts": 7,
+    "disk": 4,
+    "corrupt": 20,
+    "nan": 3,
+}
+FEW = {"kill": 3, "layouts": 3}
+
+
+def main() -> None:
+    """Runs the trials and prints a line for each fault."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=list(COUNTS), default=list(COUNTS))
+    parser.add_argument("--few", action="store_true", help="two or three of each")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="faults_") as directory:
+        trials = Trials(Path(directory), arguments.seed)
+        for name in arguments.only:
+            count = FEW.get(name, 2) if arguments.few else COUNTS[name]
+            started = time.monotonic()
+            try:
+                result = getattr(trials, name)(count)
+            except Unsurvived as error:
+                sys.exit(f"{name}: NOT SURVIVED: {error}")
+            print(f"{name}: {result} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

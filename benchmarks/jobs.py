@@ -1,0 +1,127 @@
+"""Real training jobs of one or two processes on this machine, for `faults.py` and the tests."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).resolve().parent.parent
+TOTAL_STEPS, SAVED_EVERY = 240, 10
+TRAIN = [
+    f"--config={ROOT / 'configs/digits.py'}:smoke",
+    f"--config.total_steps={TOTAL_STEPS}",
+    f"--config.checkpointing.every_steps={SAVED_EVERY}",
+    "--config.checkpointing.keep_last=3",
+    "--config.logging.every_steps=5",
+    "--config.logging.samples_every_steps=100000",
+    "--config.evaluation.at_end=False",
+]
+QUICK = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
+
+class Job:
+    """The processes of one training run."""
+
+    def __init__(self, workdir: Path, *extra: str, processes: int = 1, devices: int = 1):
+        """Starts them; each has so many virtual devices."""
+        self.log = workdir.with_suffix(".log")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        environment = {
+            **os.environ,
+            **QUICK,
+            "JAX_NUM_CPU_DEVICES": str(devices),
+        }
+        command = [sys.executable, "-m", "ict_jax.cli.train", *TRAIN, f"--workdir={workdir}"]
+        self.outputs = [self.log.with_suffix(f".{index}.log") for index in range(processes)]
+        self.processes = []
+        for index, output in enumerate(self.outputs):
+            if processes > 1:
+                environment["JAX_COORDINATOR_ADDRESS"] = address
+                environment["JAX_NUM_PROCESSES"] = str(processes)
+                environment["JAX_PROCESS_ID"] = str(index)
+            with output.open("w") as file:
+                self.processes.append(
+                    subprocess.Popen(
+                        [*command, *extra], cwd=ROOT, env=environment, stdout=file, stderr=file
+                    )
+                )
+
+    def said(self, index: int = 0) -> str:
+        """What a process has printed so far."""
+        return self.outputs[index].read_text(errors="replace")
+
+    def wait_for(self, text: str, secs: float = 120) -> bool:
+        """Returns once the first process has printed a text, or false if the job has ended."""
+        deadline = time.monotonic() + secs
+        while text not in self.said():
+            if any(process.poll() is not None for process in self.processes):
+                return text in self.said()
+            check(time.monotonic() < deadline, f"{text!r} was not said in {secs} s", self)
+            time.sleep(0.02)
+        return True
+
+    def wait(self, secs: float = 300) -> list[int]:
+        """The exit codes, negative for signals."""
+        deadline = time.monotonic() + secs
+        try:
+            return [p.wait(max(deadline - time.monotonic(), 0.1)) for p in self.processes]
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Unsurvived(f"the job did not end in {secs} s:\n{self.said()[-2000:]}") from None
+
+    def kill(self) -> None:
+        """Kills whatever still runs."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+class Unsurvived(AssertionError):
+    """A fault cost more than it may."""
+
+
+def check(holds: bool, sentence: str, job: Job | None = None) -> None:
+    """Raises `Unsurvived` unless a condition holds."""
+    if not holds:
+        said = []
+        if job is not None:
+            said = [job.said(index)[-9000:] for index in range(len(job.outputs))]
+            job.kill()
+        raise Unsurvived("\n".join([sentence, *said]))
+
+
+def saved_steps(workdir: Path) -> list[int]:
+    """The steps of the whole checkpoints."""
+    directory = workdir / "checkpoints"
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def fingerprint(workdir: Path, step: int = TOTAL_STEPS) -> dict:
+    """The stored fingerprint of a checkpoint."""
+    return json.loads((workdir / "checkpoints" / str(step) / "fingerprint/metadata").read_text())
+
+
+def losses(workdir: Path) -> np.ndarray:
+    """Every logged loss, in the order of steps; of repeated steps the last."""
+    events = EventAccumulator(str(workdir))
+    events.Reload()
+    found = {event.step: event.value for event in events.Scalars("train/loss")}
+    return np.array([found[step] for step in sorted(found)])
+
+
+def finish(workdir: Path, *extra: str, **layout: int) -> Job:
+    """Runs a job to its end."""
+    job = Job(workdir, *extra, **layout)
+    codes = job.wait()
+    check(set(codes) == {0}, f"the job ended with {codes}", job)
+    return job

@@ -1,0 +1,102 @@
+"""A preflight's report, to be read."""
+
+from ict_jax.console import format_secs
+from ict_jax.preflight.report import UTILISATIONS, Report, suggestions
+
+GIB = 2**30
+
+
+def as_text(report: Report) -> str:
+    """All figures, one to a line."""
+    slices = f"{report.num_slices} x " if report.num_slices > 1 else ""
+    part = report.images_per_device // report.accumulation_steps
+    rows = [
+        (
+            "devices",
+            f"{report.devices} of {slices}{report.topology}: {report.chips} chips, "
+            f"{report.hosts} host(s); mesh {report.mesh}",
+        ),
+        (
+            "batch",
+            f"{report.batch_size:,} images, {report.images_per_device:,} per device, "
+            f"{part:,} at a time",
+        ),
+        ("parameters", f"{report.parameters:,}"),
+        (
+            "state per device",
+            f"{report.parameter_bytes / GIB:.3f} GiB parameters and average, "
+            f"{report.optimizer_bytes / GIB:.3f} GiB optimizer",
+        ),
+        ("peak memory", _memory(report)),
+        ("FLOP per step", _flops(report)),
+        ("collectives", _collectives(report)),
+        ("compiled in", f"{format_secs(report.compile_secs)} here, with --level={report.level}"),
+        *_times(report),
+    ]
+    return "\n".join(f"{name:34} {value}" for name, value in rows)
+
+
+def refusal(report: Report) -> str:
+    """One sentence for what does not fit, with what would."""
+    asked = "" if report.peak_bytes is None else f" {report.peak_bytes / GIB:.2f} GiB of"
+    room = "" if report.memory_bytes is None else f" {report.memory_bytes / GIB:.2f} GiB"
+    return (
+        f"the training step needs{asked} the{room} that a device of {report.topology} has; by "
+        f"estimate these would fit: {'; '.join(suggestions(report))}."
+    )
+
+
+def _memory(report: Report) -> str:
+    if report.peak_bytes is None:
+        return f"more than there is: {report.refusal}"
+    text = f"{report.peak_bytes / GIB:.2f} GiB"
+    if report.memory_bytes is None:
+        return f"{text} (how much there is, is not known)"
+    share = report.peak_bytes / report.memory_bytes
+    verdict = "fits" if report.fits else "DOES NOT FIT"
+    return f"{text} of {report.memory_bytes / GIB:.2f} GiB per device ({share:.0%}): {verdict}"
+
+
+def _flops(report: Report) -> str:
+    text = f"{report.flops_per_step:.4g}, counted from the program"
+    if report.compiler_flops_per_step is not None:
+        once = ", the bodies of loops once" if report.scanned else ""
+        text += f"; {report.compiler_flops_per_step:.4g} as the compiler counts{once}"
+    return text
+
+
+def _collectives(report: Report) -> str:
+    if not report.collectives:
+        return "none"
+    parts = [f"{kind} {size / 2**20:,.1f} MiB" for kind, size in report.collectives.items()]
+    return (
+        ", ".join(parts)
+        + " per step and device"
+        + (" (those in loops counted once)" if report.scanned else "")
+    )
+
+
+def _times(report: Report) -> list[tuple[str, str]]:
+    bound = report.bound_secs_per_step
+    if bound is None:
+        return [("times", "not estimated: the peak of these devices is not known")]
+    what = (
+        "FLOP alone"
+        if report.scanned or report.compiler_bytes_per_step is None
+        else "FLOP and bytes"
+    )
+    rows = [(f"no faster than ({what})", bound)]
+    rows += [
+        (f"estimate at {utilisation:.0%} of peak", secs)
+        for utilisation in UTILISATIONS
+        if (secs := report.secs_per_step(utilisation)) is not None
+    ]
+    return [(name, _time(report, secs)) for name, secs in rows]
+
+
+def _time(report: Report, secs: float) -> str:
+    hours = report.hours(secs)
+    text = f"{report.batch_size / secs:,.0f} images/s, {hours:,.1f} h for the whole run"
+    if report.price_per_chip_hour is not None:
+        text += f", {hours * report.chips * report.price_per_chip_hour:,.0f} for it"
+    return text

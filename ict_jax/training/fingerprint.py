@@ -1,0 +1,38 @@
+"""Numbers by which a restored state is known to be the one that was saved."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, UInt32
+
+
+def fingerprint(tree: object) -> UInt32[Array, " 2"]:
+    """Two sums modulo 2^32 over all bits: plain, and weighted by place.
+
+    Whole numbers have no rounding, so the order of the sum, and with it the layout over devices,
+    does not matter. A changed bit changes the first, a change of places the second.
+
+    Args:
+      tree: of arrays; typed keys count with their data.
+    """
+    total = jnp.zeros(2, jnp.uint32)
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
+        bits = _bits(leaf)
+        place = jnp.zeros(bits.shape, jnp.uint32)
+        for axis, length in enumerate(bits.shape):
+            place = place * jnp.uint32(length) + jax.lax.broadcasted_iota(
+                jnp.uint32, bits.shape, axis
+            )
+        # An odd factor, so that no bit is lost; another for each leaf.
+        weights = (place * jnp.uint32(2) + jnp.uint32(1)) * jnp.uint32(2 * index + 1)
+        sums = jnp.stack([bits.sum(dtype=jnp.uint32), (bits * weights).sum(dtype=jnp.uint32)])
+        total = total + sums
+    return total
+
+
+def _bits(leaf: Array) -> Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if leaf.dtype == jnp.bool_:
+        return leaf.astype(jnp.uint32)
+    unsigned = jnp.dtype(f"uint{8 * leaf.dtype.itemsize}")
+    return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)

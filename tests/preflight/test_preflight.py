@@ -1,0 +1,206 @@
+"""Names of devices, what a report says, and programs compiled for TPUs that are not there."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from importlib import util
+
+import jax
+import pytest
+
+import ict_jax
+from configs import digits
+from ict_jax import build
+from ict_jax.chips import CHIPS, find_chip
+from ict_jax.compiled import Collective, collectives
+from ict_jax.preflight.report import Report, preflight, suggestions
+from ict_jax.preflight.text import GIB, as_text, refusal
+from ict_jax.preflight.topology import find_topology
+from ict_jax.start import check_parts
+from tests.helpers import ROOT
+
+needs_libtpu = pytest.mark.skipif(
+    util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -e '.[tpu]'"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("TPU v5 lite", "v5e"),
+        ("TPU v5", "v5p"),
+        ("TPU v4", "v4"),
+        ("TPU v6 lite", "v6e"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+    ],
+)
+def test_chips_by_what_jax_calls_them(kind, name):
+    assert find_chip(kind) == CHIPS[name]
+
+
+def test_unknown_devices_have_no_peak():
+    assert find_chip("cpu") is None
+
+
+@pytest.mark.parametrize("name", ["v5e-17", "v4-4", "v9-8", "v5e", "v5e-16x2", "h100-12"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ict_jax.ArgumentError, match=f"--topology={name} "):
+        find_topology(name)
+
+
+def test_collectives_are_read_from_a_program():
+    program = """
+      %a = f32[4,8]{1,0} all-gather(%x), dimensions={0}
+      %b = (f32[10]{0}, bf16[3,2]{1,0}) all-reduce(%y, %z), to_apply=%sum
+      %c = (f32[8]{0}, f32[32]{0}) all-gather-start(%x), dimensions={0}
+      %d = f32[32]{0} all-gather-done(%c)
+      %e = s32[] add(%one, %two)
+    """
+    assert collectives(program) == [
+        Collective("all-gather", frozenset({"f32"}), 128),
+        Collective("all-reduce", frozenset({"f32", "bf16"}), 52),
+        Collective("all-gather", frozenset({"f32"}), 128),
+    ]
+
+
+REPORT = Report(
+    topology="v5e-16",
+    num_slices=2,
+    devices=32,
+    chips=32,
+    hosts=8,
+    mesh={"data": 32, "fsdp": 1},
+    batch_size=1024,
+    images_per_device=32,
+    accumulation_steps=1,
+    parameters=10**9,
+    parameter_bytes=8 * 10**9,
+    optimizer_bytes=8 * 10**9,
+    peak_bytes=40 * 10**9,
+    memory_bytes=30 * 10**9,
+    fits=False,
+    flops_per_step=32 * 10**12,
+    compiler_flops_per_step=31 * 10**12,
+    compiler_bytes_per_step=20 * 10**9,
+    scanned=False,
+    collectives={"all-reduce": 4 * 10**9},
+    compile_secs=61.0,
+    level="quick",
+    total_images=1024 * 1000,
+    flops_per_sec=10**12,
+    bytes_per_sec=10**10,
+    price_per_chip_hour=2.0,
+    refusal=None,
+)
+
+
+def test_times_and_cost():
+    assert REPORT.bound_secs_per_step == 2.0  # by bytes; by operations it would be 1
+    assert dataclasses.replace(REPORT, scanned=True).bound_secs_per_step == 1.0
+    assert REPORT.secs_per_step(0.4) == pytest.approx(2.5)
+    text = as_text(REPORT)
+    hours = 1000 * 2.5 / 3600
+    assert f"410 images/s, {hours:.1f} h for the whole run, {hours * 32 * 2:,.0f} for it" in text
+    assert "32 of 2 x v5e-16: 32 chips, 8 host(s)" in text and "DOES NOT FIT" in text
+    assert "compiled in" in text and "1m01s" in text
+
+
+def test_what_would_fit_is_reckoned_from_the_bytes():
+    """16 GB are held, 4 the gradient, so 20 of activations: halved they fit 28.5."""
+    found = suggestions(dataclasses.replace(REPORT, memory_bytes=32 * 10**9))
+    assert "training.accumulation_steps=2 (16 images at a time)" in found
+    assert "64 chips (16 images on each device)" in found
+    halved = dataclasses.replace(REPORT, memory_bytes=38 * 10**9)
+    assert "mesh.fsdp=2" in " ".join(suggestions(dataclasses.replace(halved, memory_bytes=39e9)))
+    sentence = refusal(REPORT)
+    assert f"{40e9 / GIB:.2f} GiB" in sentence and "training.accumulation_steps=4" in sentence
+
+
+def test_a_run_on_the_devices_at_hand():
+    config = digits.get_config("smoke")
+    config.mesh.fsdp = 2
+    config, mesh, _ = check_parts(config, devices=jax.devices())
+    report = preflight(config, mesh, find_topology("local"))
+    init = build.build_init_params(config)
+    sizes = [leaf.size for leaf in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))]
+    assert report.parameters == sum(sizes)
+    # Parameters and average, mostly cut in two.
+    assert 0.5 < report.parameter_bytes / (2 * 4 * sum(sizes)) < 0.52
+    assert report.fits is None and report.peak_bytes > report.parameter_bytes
+    assert report.collectives["all-gather"] > 0.9 * 4 * sum(sizes)
+    assert report.compiler_flops_per_step == pytest.approx(report.flops_per_step, rel=0.5)
+    assert "the peak of these devices is not known" in as_text(report)
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "ict_jax.cli.preflight", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_mistakes_are_told_at_once():
+    done = command("--config=configs/digits.py:smoke", "--topology=v5e-17")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --topology=v5e-17 is not known; use local, v3-2 to")
+    done = command("--config=configs/digits.py")
+    assert done.stderr.startswith("error: --topology is missing")
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("name", "slices", "devices", "hosts"),
+    [
+        ("v5e-16", 1, 16, 4),
+        ("v5litepod-16", 1, 16, 4),
+        ("v4-8", 1, 4, 1),
+        ("v5p-64", 1, 32, 8),
+        ("v6e-256", 1, 256, 64),
+        ("v3-8", 1, 8, 1),
+        ("v5e-256", 2, 512, 128),
+    ],
+)
+@pytest.mark.slow
+def test_slices_by_their_usual_names(name, slices, devices, hosts):
+    script = f"""
+from ict_jax.cli import preflight
+preflight._compile_without_devices()
+from ict_jax.preflight.topology import find_topology
+found = find_topology({name!r}, {slices})
+print(len(found.devices), found.num_hosts)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(devices), str(hosts)]
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_convolutional_network_for_a_tpu_slice():
+    """A U-Net of one block, on 16 chips, its state cut over four; too many images do not fit."""
+    small = [
+        "--config=configs/cifar10_ict.py",
+        "--topology=v5e-16",
+        "--config.model.num_res_blocks=1",
+        "--config.model.channel_mult=(1,)",
+        "--config.model.attention_resolutions=()",
+    ]
+    done = command(*small, "--config.mesh.fsdp=4", "--price_per_chip_hour=1.2", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["fits"] and report["devices"] == 16 and report["hosts"] == 4
+    parameters = 4 * report["parameters"]
+    assert report["parameter_bytes"] < 0.3 * 2 * parameters
+    assert report["collectives"]["all-gather"] > 0.9 * parameters
+    assert set(report["collectives"]) <= {"all-gather", "all-reduce", "reduce-scatter"}
+    assert report["compiler_flops_per_step"] == pytest.approx(report["flops_per_step"], rel=0.2)
+    done = command(*small, "--config.batch_size=65536")
+    assert done.returncode == 4, done.stderr
+    assert "does not fit: the training step needs" in done.stderr
+    assert "training.accumulation_steps=" in done.stderr

@@ -1,0 +1,23 @@
+"""Two or three of each fault of `benchmarks/faults.py`, on real processes."""
+
+import os
+
+import pytest
+
+from benchmarks.faults import COUNTS, FEW, Trials
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    return Trials(tmp_path_factory.mktemp("faults"), seed=int.from_bytes(os.urandom(4)))
+
+
+@pytest.mark.parametrize("fault", COUNTS)
+def test_fault_is_survived(trials, fault, capsys):
+    result = getattr(trials, fault)(FEW.get(fault, 2))
+    with capsys.disabled():
+        print(f"\n{fault}: {result}")
+    if result.startswith("left out"):
+        pytest.skip(result)
