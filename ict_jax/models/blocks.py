@@ -9,6 +9,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from ict_jax.models import layers
+from ict_jax.models.precision import conv_layer, dense_layer
 
 Resample: TypeAlias = Literal["up", "down"] | None
 
@@ -70,7 +71,7 @@ class Maker(NamedTuple):
         padding: str = "SAME",
     ) -> nn.Conv:
         """A square convolution; `last` in its block or in the network."""
-        return nn.Conv(
+        return conv_layer(
             channels,
             (size, size),
             strides=stride,
@@ -93,7 +94,7 @@ class Maker(NamedTuple):
         """A dense layer on the last axis; `attention` marks queries, keys and values."""
         rules = self.conventions
         init = rules.attention_init if attention else rules.kernel_init
-        return nn.Dense(
+        return dense_layer(
             channels,
             dtype=self.dtype,
             kernel_init=rules.last_init if last else init,

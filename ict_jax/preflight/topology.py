@@ -26,6 +26,8 @@ _CUBES = {
 }
 _SHAPES = {"v3": _FLAT, "v4": _CUBES, "v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT}
 _CORES_IN_NAME = {"v3": 2, "v4": 2, "v5e": 1, "v5p": 2, "v6e": 1}
+# A host has four chips, but for these.
+_ONE_HOST_OF = {kind: {1: (1, 1, 1), 8: (2, 4, 1)} for kind in ("v5e", "v6e")}
 _GPUS_PER_NODE = 8
 
 # What XLA wants to know of a GPU it cannot ask, from the makers' data sheets and CUDA's limits.
@@ -104,7 +106,9 @@ def find_topology(name: str, num_slices: int = 1) -> Topology:
         kind in _SHAPES and chips in _SHAPES[kind] and number == chips * _CORES_IN_NAME[kind],
         f"--topology={name} is not known; use local, {', '.join(_names())}.",
     )
-    options = {"chip_config_name": "megacore"} if kind in ("v4", "v5p") else {}
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if kind in ("v4", "v5p") else {}
+    if kind in _ONE_HOST_OF and chips in _ONE_HOST_OF[kind]:
+        options["chips_per_host_bounds"] = _ONE_HOST_OF[kind][chips]
     shape = f"{'v5' if kind == 'v5p' else kind}:{_SHAPES[kind][chips]}"
     return Topology(name, _describe("tpu", shape, num_slices=num_slices, **options), CHIPS[kind])
 

@@ -156,6 +156,8 @@ def test_mistakes_are_told_at_once():
 @pytest.mark.parametrize(
     ("name", "slices", "devices", "hosts"),
     [
+        ("v5e-1", 1, 1, 1),
+        ("v5e-8", 1, 8, 1),
         ("v5e-16", 1, 16, 4),
         ("v5litepod-16", 1, 16, 4),
         ("v4-8", 1, 4, 1),
