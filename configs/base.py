@@ -128,6 +128,7 @@ def _paper() -> ConfigDict:
     config.pipeline.read_ahead = 4  # batches at most [ours]
 
     config.model = ConfigDict({"name": placeholder(str)})  # each config names its network
+    config.matmul_precision = placeholder(str)  # of the accelerator's products [default]
 
     config.discretization = ConfigDict()
     config.discretization.s0 = 10  # iCT, Table 1 [restated]

@@ -127,7 +127,8 @@ def build_bind(config: Config) -> Bind:
         def network(x: Data, c_noise: Any) -> Any:
             rngs = {} if dropout_key is None else {"dropout": dropout_key}
             train = dropout_key is not None
-            return model.apply({"params": params}, x, c_noise, labels, train=train, rngs=rngs)
+            with jax.default_matmul_precision(config.matmul_precision):
+                return model.apply({"params": params}, x, c_noise, labels, train=train, rngs=rngs)
 
         return splat("precondition", options, wrap, network)
 

@@ -17,6 +17,10 @@ COMPUTE_ONLY = ("data.in_memory", "model.remat", "model.scan_blocks")
 """Other keys of which the same holds, to rounding."""
 
 
+MATMUL_PRECISIONS = (None, "default", "high", "highest")
+"""As `jax.default_matmul_precision` takes them."""
+
+
 def check_config(config: Config) -> None:
     """Builds every part that needs no data, so that mistakes show before compilation.
 
@@ -30,6 +34,11 @@ def check_config(config: Config) -> None:
             f"config.{name}={value!r} must be a whole number from {least} to 2^32 - 1; choose "
             "another.",
         )
+    require(
+        config.matmul_precision in MATMUL_PRECISIONS,
+        f"config.matmul_precision={config.matmul_precision!r} must be None or one of "
+        f"{list(MATMUL_PRECISIONS[1:])}.",
+    )
     build.build_train_step(config)
 
 

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import ict_jax
-from configs import base
+from configs import base, digits
 from ict_jax import build, checks, loop
 from ict_jax.data import Batches
 from ict_jax.evaluation.run import Evaluator
@@ -120,6 +120,7 @@ SHARED = {
     "total_steps": 400_000,
     "batch_size": 1024,
     "init_from": None,
+    "matmul_precision": None,
     "data.name": "tfds:cifar10",
     "discretization.s0": 10,
     "discretization.s1": 1280,
@@ -244,3 +245,21 @@ def test_sigma_min_is_one_value():
     config = base.get_config()
     config.discretization.sigma_min = 0.01
     assert config.precondition.sigma_min == 0.01
+
+
+def test_precision_of_products_reaches_them_and_their_gradients():
+    config = resolved(digits.get_config("smoke"))
+    state = jax.eval_shape(build.build_init_state(config))
+    image = jax.ShapeDtypeStruct((4, 8, 8, 1), jax.numpy.uint8)
+    batch = {"image": image, "label": jax.ShapeDtypeStruct((4,), jax.numpy.int32)}
+
+    def traced():
+        return str(jax.make_jaxpr(build.build_train_step(config))(state, batch))
+
+    assert "Precision.HIGH" not in traced()
+    config.matmul_precision = "high"
+    products = traced().count("dot_general[")
+    assert traced().count("(Precision.HIGH, Precision.HIGH)") == products > 0
+    config.matmul_precision = "float33"
+    with pytest.raises(ict_jax.ArgumentError, match=r"config.matmul_precision='float33' must be"):
+        checks.check_config(config)
