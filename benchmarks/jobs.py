@@ -28,8 +28,15 @@ QUICK = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=
 class Job:
     """The processes of one training run."""
 
-    def __init__(self, workdir: Path, *extra: str, processes: int = 1, devices: int = 1):
-        """Starts them; each has so many virtual devices."""
+    def __init__(
+        self,
+        workdir: Path,
+        *extra: str,
+        processes: int = 1,
+        devices: int = 1,
+        extra_of_last: tuple[str, ...] = (),
+    ):
+        """Starts them; each has so many virtual devices, the last may get arguments of its own."""
         self.log = workdir.with_suffix(".log")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -50,7 +57,11 @@ class Job:
             with output.open("w") as file:
                 self.processes.append(
                     subprocess.Popen(
-                        [*command, *extra], cwd=ROOT, env=environment, stdout=file, stderr=file
+                        [*command, *extra, *(extra_of_last if index == processes - 1 else ())],
+                        cwd=ROOT,
+                        env=environment,
+                        stdout=file,
+                        stderr=file,
                     )
                 )
 

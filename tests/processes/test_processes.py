@@ -1,0 +1,78 @@
+"""Two real processes: they agree with one, and mistakes end both with a reason."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.jobs import QUICK, ROOT, Job, finish, losses
+
+pytestmark = pytest.mark.slow
+
+SHORT = ("--config.total_steps=60", "--config.logging.every_steps=1")
+
+
+def test_two_processes_agree_with_one_and_one_of_them_speaks(tmp_path):
+    one = finish(tmp_path / "one", *SHORT)
+    two = finish(tmp_path / "two", *SHORT, processes=2)
+    a, b = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(a) == 60
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    steps = re.findall(r"step +\d+/60 .* loss +[\d.]+", one.said())
+    assert steps == re.findall(r"step +\d+/60 .* loss +[\d.]+", two.said(0)) and len(steps) == 60
+    assert "2 cpu device(s) of 2 processes" in two.said(0)
+    said = [line for line in two.said(1).splitlines() if not line.startswith("[Gloo]")]
+    assert said == []
+
+
+def started(tmp_path, *different):
+    """Two processes of which the second gets other arguments."""
+    job = Job(tmp_path / "run", processes=2, extra_of_last=different)
+    return job, job.wait(100)
+
+
+def test_processes_with_other_configs_do_not_start(tmp_path):
+    job, codes = started(tmp_path, "--config.optimizer.learning_rate=0.5")
+    assert codes == [1, 1], job.said(0) + job.said(1)
+    for index in (0, 1):
+        assert "error: the processes of this job have different values of the config" in job.said(
+            index
+        )
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_a_mistake_that_one_process_finds_ends_both(tmp_path):
+    job, codes = started(tmp_path, "--config.data.name=cifar10", "--config.data.data_dir=/nowhere")
+    assert codes == [1, 1], job.said(0) + job.said(1)
+    assert "error: process [1] of this job stopped with an error; see what it says" in job.said(0)
+    assert "/nowhere" in job.said(1)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_whose_peers_do_not_come_says_so_in_time(tmp_path, index):
+    environment = {
+        **os.environ,
+        **QUICK,
+        "JAX_COORDINATOR_ADDRESS": "127.0.0.1:28473",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": str(index),
+        "ICT_PEER_TIMEOUT_SECS": "5",
+    }
+    command = [sys.executable, "-m", "ict_jax.cli.train", "--config=configs/digits.py:smoke"]
+    before = time.monotonic()
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    assert "error: after 5 s not all of 2 processes have come together at 127.0.0.1" in done.stderr
+    assert time.monotonic() - before < 60
+    assert not (tmp_path / "run").exists()
