@@ -38,6 +38,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
+        "gcs": ["gcsfs"],  # work directories in buckets
         # Preparing sets of TFDS itself; reading them does without.
         "tfds": ["importlib_resources", "tensorflow-cpu>=2.20"],
         "figures": ["matplotlib"],  # for benchmarks
@@ -46,6 +47,7 @@ setup(
             "beartype",
             "dm-haiku",
             "equinox",
+            "gcsfs",
             "filelock",  # test processes share a compilation cache
             "import-linter",
             "pyright",

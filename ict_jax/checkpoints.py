@@ -20,6 +20,7 @@ from ict_jax.store import (
     HALF_WRITTEN,
     NOT_THE_FILE,
     damaged,
+    is_whole,
     refuse_changed,
 )
 from ict_jax.training.state import Params
@@ -132,9 +133,9 @@ def locate(
             f"{what}={path} is step {path.name} and step {step} was asked for; leave one out.",
         )
         step, path = int(path.name), path.parent
-    steps = sorted(int(p.name) for p in path.iterdir() if p.is_dir() and p.name.isdecimal())
+    steps = sorted(int(p.name) for p in path.iterdir() if p.name.isdecimal() and is_whole(p))
     if not steps:
-        halves = [p.name for p in path.iterdir() if HALF_WRITTEN in p.name]
+        halves = [p.name for p in path.iterdir() if HALF_WRITTEN in p.name or p.name.isdecimal()]
         found = f"only the half-written {halves[0]}" if halves else "none"
         raise ArgumentError(
             f"{what}={path} should hold checkpoints and holds {found}; train first, or "

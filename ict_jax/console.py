@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
+from ict_jax.files import failures
+
 
 def format_secs(secs: float) -> str:
     """3725 -> '1h02m'; below an hour '2m05s'."""
@@ -26,7 +28,7 @@ def not_essential(what: str) -> Iterator[None]:
     """A failure to write in it, on a full disk for instance, is said and no more."""
     try:
         yield
-    except OSError as error:
+    except failures() as error:
         say(f"WARNING: {what} could not be written ({error}); going on without")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,13 +26,35 @@ def to_path(text: str | os.PathLike) -> epath.Path:
         return epath.Path(Path(text).absolute())
     path = epath.Path(text)
     try:
+        import fsspec.config
+
+        # What other processes and TensorStore write is to be seen.
+        fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
         path.exists()
     except ImportError as error:
         raise ArgumentError(
             f"{text} is in a bucket, and what reads buckets is not installed ({error}); run pip "
             "install 'ict_jax[gcs]'."
         ) from error
+    except failures() as error:
+        raise ArgumentError(
+            f"{text} cannot be reached ({error}); check the name of the bucket and log in, as with "
+            "gcloud auth application-default login."
+        ) from error
     return path
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What failed reading and writing raises, on a disk or in a bucket."""
+    found: list[type[Exception]] = [OSError]
+    # What reads buckets has errors of its own, and is there only where it is used.
+    for module, name in (
+        ("gcsfs.retry", "HttpError"),
+        ("google.api_core.exceptions", "GoogleAPICallError"),
+    ):
+        if module in sys.modules:
+            found.append(getattr(sys.modules[module], name))
+    return tuple(found)
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -50,8 +73,8 @@ def writable_directory(path: AnyPath, what: str) -> AnyPath:
         probe = path / f".write_test_{uuid.uuid4().hex}"
         probe.write_text("")
         probe.unlink()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except failures() as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ArgumentError(
             f"{what}={path} cannot be written to ({reason}); give a directory of your own."
         ) from error

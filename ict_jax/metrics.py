@@ -5,9 +5,11 @@ import importlib
 import io
 import math
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +22,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from ict_jax.console import format_secs, not_essential, say
 from ict_jax.core.errors import require
+from ict_jax.files import is_remote
 from ict_jax.processes import is_main
 from ict_jax.training.step import Metrics
 
@@ -47,22 +50,49 @@ def _import_metric_writers() -> types.ModuleType:
 metric_writers = _import_metric_writers()
 
 
+UPLOAD_SECS = 120
+"""Between two uploads of TensorBoard events to a bucket."""
+
+UPLOAD_BYTES = 8 * 2**20
+"""From this size on a file of events in a bucket is left as it is, and another one begun."""
+
+
 class EventWriter(metric_writers.MetricWriter):
     """Writes scalars and images as TensorBoard events without TensorFlow.
 
-    What cannot be written, as on a full disk, is lost; then it begins a new file.
+    What cannot be written, as on a full disk, is lost; then it begins a new file. In a bucket
+    nothing can be appended to: a file there is written anew as it grows, until it is large.
     """
 
     def __init__(self, directory: epath.Path):
         self._directory = directory
         self._writer: EventFileWriter | None = None
+        self._local = tempfile.TemporaryDirectory() if is_remote(directory) else None
+        self._uploaded = time.monotonic()
 
     def _add(self, step: int, values: list[Summary.Value]) -> None:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         with self._renewed_on_failure():
             if self._writer is None:
-                self._writer = EventFileWriter(str(self._directory))
+                where = self._directory if self._local is None else self._local.name
+                self._writer = EventFileWriter(str(where))
             self._writer.add_event(event)
+        if time.monotonic() - self._uploaded > UPLOAD_SECS:
+            self._upload()
+
+    def _upload(self) -> None:
+        self._uploaded = time.monotonic()
+        writer = self._writer
+        if self._local is None or writer is None:
+            return
+        with self._renewed_on_failure():
+            writer.flush()
+            for file in Path(self._local.name).iterdir():
+                (self._directory / file.name).write_bytes(file.read_bytes())
+                if file.stat().st_size > UPLOAD_BYTES:
+                    writer.close()
+                    self._writer = None
+                    file.unlink()
 
     @contextlib.contextmanager
     def _renewed_on_failure(self) -> Iterator[None]:
@@ -101,12 +131,16 @@ class EventWriter(metric_writers.MetricWriter):
         with self._renewed_on_failure():
             if self._writer is not None:
                 self._writer.flush()
+        self._upload()
 
     def close(self) -> None:
         """Flushes and closes the file."""
+        self._upload()
         with self._renewed_on_failure():
             if self._writer is not None:
                 self._writer.close()
+        if self._local is not None:
+            self._local.cleanup()
 
 
 class ProgressWriter(EventWriter):

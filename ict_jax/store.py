@@ -12,7 +12,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from ict_jax.build import Config
 from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.files import writable_directory
+from ict_jax.files import failures, is_remote, writable_directory
 from ict_jax.processes import is_main, wait_for_all
 from ict_jax.training.parallel import fingerprint_of
 from ict_jax.training.state import Params, TrainState
@@ -23,6 +23,12 @@ DIRECTORY = "checkpoints"
 DAMAGED = "damaged_checkpoints"
 FINGERPRINT = "fingerprint"
 HALF_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a directory that a save has not finished
+COMMITTED = "commit_success.txt"  # in a bucket, where no directory is renamed, a save ends with it
+
+
+def is_whole(step: epath.Path) -> bool:
+    """Whether the directory of a step has been written to its end."""
+    return (step / COMMITTED).is_file() if is_remote(step) else step.is_dir()
 
 
 class NotSaved(RuntimeError):
@@ -139,7 +145,7 @@ class Checkpoints:
                 metrics={SCORE: float("inf") if score is None else score} if self._scored else None,
                 force=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (*failures(), ValueError, RuntimeError) as error:
             self._failed(error)
 
     def restore(
@@ -189,6 +195,8 @@ class Checkpoints:
         aside = self._directory.parent / DAMAGED / str(step)
         if is_main():
             aside.parent.mkdir(parents=True, exist_ok=True)
+            # In a bucket a directory is there only while it holds something.
+            (aside.parent / "README").write_text("Checkpoints that could not be read.\n")
             if aside.exists():
                 aside.rmtree()
             (self._directory / str(step)).rename(aside)
@@ -213,7 +221,7 @@ class Checkpoints:
         """
         try:
             self._manager.wait_until_finished()
-        except (OSError, ValueError, RuntimeError) as error:
+        except (*failures(), ValueError, RuntimeError) as error:
             self._failed(error)
         self._saving = None
 
@@ -306,7 +314,7 @@ def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) ->
     """
     directory = workdir / DIRECTORY
     writable_directory(directory, "--out")
-    held = [path.name for path in directory.iterdir()]
+    held = [path.name for path in directory.iterdir()] if directory.exists() else []
     require(
         not held,
         f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import json
 import os
 import shutil
@@ -309,6 +310,8 @@ def largest(directory):
     return max(files, key=lambda path: path.stat().st_size)
 
 
+# What Orbax leaves of a read that failed complains when it is collected, so that is done here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     tmp_path, whole_run, capsys, damage
@@ -325,8 +328,10 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     assert f"It is kept in {workdir / 'damaged_checkpoints' / '20'}." in said
     assert "resuming from step 10" in said
     assert_same(final(workdir), final(whole_run))
+    gc.collect()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_with_damaged_checkpoints_only_does_not_begin_anew(tmp_path, whole_run):
     workdir = tmp_path / "w"
     shutil.copytree(whole_run, workdir)
@@ -334,6 +339,7 @@ def test_a_run_with_damaged_checkpoints_only_does_not_begin_anew(tmp_path, whole
         shutil.rmtree(workdir / "checkpoints" / step / "ema")
     with pytest.raises(ict_jax.ArgumentError, match="every checkpoint of this run was damaged"):
         loop.train(one_device(), workdir)
+    gc.collect()
 
 
 def test_a_directory_named_by_a_number_is_a_work_directory(tmp_path, whole_run):

@@ -1,0 +1,132 @@
+"""Runs in a bucket: train, stop, resume and sample, against a stand-in for the service."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.fake_gcs import fake_gcs
+from tests.helpers import ROOT, command
+from tests.test_loop import logged
+
+pytest.importorskip("gcsfs")
+
+EVERY = ("evaluation.at_end=False", "checkpointing.every_steps=20", "logging.every_steps=20")
+
+
+@pytest.fixture(scope="module")
+def service():
+    with fake_gcs() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(service):
+    """Name and content of each object in gs://bkt."""
+    service.buckets["bkt"] = {}
+    return service.buckets["bkt"]
+
+
+def start(service, *arguments, **environment):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **service.environment, **environment}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process, code=0):
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == code, output
+    return output
+
+
+def train_arguments(workdir, total_steps):
+    values = [f"--config.{value}" for value in (*EVERY, f"total_steps={total_steps}")]
+    return ["--config=configs/digits.py:smoke", f"--workdir={workdir}", *values]
+
+
+def train(service, workdir, total_steps, **environment):
+    arguments = ("-m", "ict_jax.cli.train", *train_arguments(workdir, total_steps))
+    return start(service, *arguments, **environment)
+
+
+def train_by_two(service, workdir, total_steps):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    processes = [
+        train(service, workdir, total_steps, **job, JAX_PROCESS_ID=str(index)) for index in (0, 1)
+    ]
+    said, _ = [ended(process) for process in processes]
+    return said
+
+
+PATHS = """
+from ict_jax.files import to_path, writable_directory
+path = to_path("gs://bkt/a/b")
+assert not path.exists()
+writable_directory(path, "--out")
+(path / "text").write_text("hello")
+(path / "text").rename(path / "moved")
+(path / "large").write_bytes(bytes(6_000_000))
+assert (path / "moved").read_text() == "hello"
+assert sorted(file.name for file in path.iterdir()) == ["large", "moved"]
+assert (path / "large").stat().length == len((path / "large").read_bytes()) == 6_000_000
+(path / "large").unlink()
+"""
+
+
+def test_paths_in_a_bucket(service, bucket):
+    assert ended(start(service, "-c", PATHS)) == ""
+    assert {name: data for name, (_, data) in bucket.items()} == {"a/b/moved": b"hello"}
+
+
+@pytest.mark.slow
+def test_a_stopped_and_resumed_run_in_a_bucket_is_that_on_a_disk(service, bucket, tmp_path):
+    process = train(service, "gs://bkt/runs/digits", 240)
+    while "compiled the training step" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert "saved; to resume" in ended(process, 75)
+    assert "runs/digits/checkpoints/240/commit_success.txt" not in bucket
+    assert "resuming from step" in ended(train(service, "gs://bkt/runs/digits", 240))
+
+    on_disk = command("train", *train_arguments(tmp_path / "disk", 240))
+    assert on_disk.returncode == 0, on_disk.stderr
+    for name, (_, data) in bucket.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    copied = tmp_path / "runs" / "digits"
+    for name in ("config.json", "data.png", "checkpoints/240/fingerprint/metadata"):
+        assert (copied / name).read_bytes() == (tmp_path / "disk" / name).read_bytes()
+    assert list((copied / "samples").glob("one_step_*.png"))
+    assert logged(copied) == logged(tmp_path / "disk")
+
+    arguments = ("--checkpoint=gs://bkt/runs/digits", "--out=gs://bkt/samples", "--seeds=0-3")
+    ended(start(service, "-m", "ict_jax.cli.sample", *arguments))
+    assert {"samples/grid.png", "samples/samples.npz"} <= bucket.keys()
+
+
+@pytest.mark.slow
+def test_two_processes_survive_damage_in_a_bucket(service, bucket):
+    train_by_two(service, "gs://bkt/run", 40)
+    parts = [name for name in bucket if "/checkpoints/40/ema/ocdbt.process_1/d/" in name]
+    for name in parts:
+        bucket[name] = bucket[name][0], b""
+    assert parts
+    output = train_by_two(service, "gs://bkt/run", 40)
+    assert "resuming from step 20" in output
+    assert "run/damaged_checkpoints/40/commit_success.txt" in bucket
+
+    del bucket["run/checkpoints/40/commit_success.txt"]  # as if the save had been cut off
+    newest = "from ict_jax.checkpoints import locate; print(locate('gs://bkt/run').name)"
+    assert ended(start(service, "-c", newest)) == "20\n"
