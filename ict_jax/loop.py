@@ -17,7 +17,7 @@ from ict_jax.feed import feed, make_take
 from ict_jax.files import locked_directory, to_path
 from ict_jax.metrics import check_finite
 from ict_jax.pictures import save_png
-from ict_jax.start import Progress, Run, check, open_run, restore_or_init
+from ict_jax.start import Checked, Progress, Run, check, open_run, restore_or_init
 from ict_jax.stop import Interrupted, StopSignal
 from ict_jax.store import DIRECTORY
 from ict_jax.training import parallel
@@ -47,7 +47,7 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
             stop = opened.enter_context(StopSignal())
             if processes.is_main():
                 opened.enter_context(locked_directory(workdir, "--workdir"))
-        processes.agree(json.dumps(checked.config.to_dict()), "the config and the data it names")
+        processes.agree(identity(checked), "the config and the data it names")
         run = open_run(checked, workdir)
         try:
             progress = run_steps(run, restore_or_init(run), stop)
@@ -63,6 +63,13 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
             stop.saved = False
             run.close()
     say(f"done in {format_secs(time.monotonic() - started)}: {run.workdir}")
+
+
+def identity(checked: Checked) -> str:
+    """What all processes of a job must have the same: the config, and the size and first example of the data."""
+    first = checked.batches(0, slice(1))
+    seen = [checked.batches.data.size, *(array.tolist() for array in first.values())]
+    return json.dumps([checked.config.to_dict(), seen])
 
 
 def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
