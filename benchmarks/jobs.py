@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -35,9 +36,19 @@ class Job:
         processes: int = 1,
         devices: int = 1,
         extra_of_last: tuple[str, ...] = (),
+        logs: Path | None = None,
     ):
-        """Starts them; each has so many virtual devices, the last may get arguments of its own."""
-        self.log = workdir.with_suffix(".log")
+        """Starts them.
+
+        Args:
+          workdir: of the run.
+          extra: arguments of all.
+          processes: how many.
+          devices: virtual devices of each.
+          extra_of_last: arguments of the last one alone.
+          logs: directory for what they print; default: beside the work directory.
+        """
+        logs = workdir.parent if logs is None else logs
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -47,7 +58,7 @@ class Job:
             "JAX_NUM_CPU_DEVICES": str(devices),
         }
         command = [sys.executable, "-m", "ict_jax.cli.train", *TRAIN, f"--workdir={workdir}"]
-        self.outputs = [self.log.with_suffix(f".{index}.log") for index in range(processes)]
+        self.outputs = [logs / f"{workdir.name}.{index}.log" for index in range(processes)]
         self.processes = []
         for index, output in enumerate(self.outputs):
             if processes > 1:
@@ -118,8 +129,9 @@ def saved_steps(workdir: Path) -> list[int]:
 
 
 def fingerprint(workdir: Path, step: int = TOTAL_STEPS) -> dict:
-    """The stored fingerprint of a checkpoint."""
-    return json.loads((workdir / "checkpoints" / str(step) / "fingerprint/metadata").read_text())
+    """The stored fingerprints of the state and the averaged parameters of a checkpoint."""
+    text = (workdir / "checkpoints" / str(step) / "fingerprint/metadata").read_text()
+    return {name: json.loads(text)[name] for name in ("state", "ema")}
 
 
 def losses(workdir: Path) -> np.ndarray:
@@ -130,7 +142,7 @@ def losses(workdir: Path) -> np.ndarray:
     return np.array([found[step] for step in sorted(found)])
 
 
-def finish(workdir: Path, *extra: str, **layout: int) -> Job:
+def finish(workdir: Path, *extra: str, **layout: Any) -> Job:
     """Runs a job to its end."""
     job = Job(workdir, *extra, **layout)
     codes = job.wait()

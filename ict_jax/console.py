@@ -33,6 +33,7 @@ def not_essential(what: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Prints a line of progress at once."""
+    """Prints a line of progress at once; where that is impossible, on a full disk, it is lost."""
     if not _silent:
-        print(text, flush=True)
+        with contextlib.suppress(OSError):
+            print(text, flush=True)

@@ -66,7 +66,7 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
 
 
 def identity(checked: Checked) -> str:
-    """What all processes of a job must have the same: the config, and the size and first example of the data."""
+    """What all processes of a job must share: the config, the data's size and first example."""
     first = checked.batches(0, slice(1))
     seen = [checked.batches.data.size, *(array.tolist() for array in first.values())]
     return json.dumps([checked.config.to_dict(), seen])

@@ -129,8 +129,10 @@ def _slurm(environment: Mapping[str, str]) -> dict[str, Any]:
         counts += [int(count)] * int(times.rstrip(")") or 1)
     node = _whole(environment, "SLURM_NODEID", 0)
     local = _whole(environment, "SLURM_LOCALID", 0)
-    bound = "SLURM_GPUS_PER_TASK" in environment
-    gpus = local_gpus(environment, local, 1 if bound else counts[min(node, len(counts) - 1)])
+    on_node = counts[min(node, len(counts) - 1)]
+    if "SLURM_GPUS_PER_TASK" in environment:  # SLURM has bound each task to its own
+        local, on_node = 0, 1
+    gpus = local_gpus(environment, local, on_node)
     return {"cluster_detection_method": "slurm", "local_device_ids": gpus}
 
 

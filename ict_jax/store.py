@@ -81,6 +81,7 @@ class Checkpoints:
         self.every_steps = every_steps
         self._stop_on_failed_save = stop_on_failed_save
         self._saving: int | None = None
+        self._has_failed = False
         self._directory = directory
         self._scored = scored
         kept: list[Any] = [preservation_policy.LatestN(keep_last)]
@@ -236,7 +237,7 @@ class Checkpoints:
 
     def _failed(self, error: Exception) -> None:
         """Says that a save failed; frees the space it took."""
-        step, self._saving = self._saving, None
+        step, self._saving, self._has_failed = self._saving, None, True
         self._remove_half_written()
         self._manager.reload()
         newest = self.latest_step()
@@ -253,7 +254,11 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for saves under way and frees the resources."""
-        self._manager.close()
+        try:
+            self._manager.close()
+        except (*failures(), ValueError, RuntimeError):
+            if not self._has_failed:
+                raise  # otherwise it has been said
 
 
 def fingerprints(config: dict, **items: Any) -> dict[str, Any]:
