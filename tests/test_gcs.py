@@ -90,6 +90,39 @@ def test_paths_in_a_bucket(service, bucket):
     assert {name: data for name, (_, data) in bucket.items()} == {"a/b/moved": b"hello"}
 
 
+DATA = """
+import io
+import numpy as np
+from PIL import Image
+from ict_jax.core.errors import ArgumentError
+from ict_jax.data import load_data
+from ict_jax.files import to_path
+rng = np.random.default_rng(0)
+for index in range(40):
+    png = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).save(png, "PNG")
+    to_path(f"gs://bkt/photos/{'ab'[index % 2]}/{index}.png").write_bytes(png.getvalue())
+def load(url):
+    return load_data("folder", data_dir=url, image_size=8)
+dataset = load("gs://bkt/photos")
+assert dataset.num_classes == 2 and dataset.image_shape == (8, 8, 3)
+load("gs://bkt/photos")
+try:
+    load("gs://bkt/nothing")
+except ArgumentError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_data_in_a_bucket_is_copied_once(service, bucket, tmp_path):
+    said = ended(start(service, "-c", DATA, ICT_DATA_CACHE=str(tmp_path))).splitlines()
+    assert len(said) == 2 and said[0].startswith("copied ")
+    assert said[1] == "gs://bkt/nothing holds no files; give another config.data.data_dir."
+    copied = {path.name: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    assert copied == {name.rpartition("/")[2]: data for name, (_, data) in bucket.items()}
+
+
 @pytest.mark.slow
 def test_a_stopped_and_resumed_run_in_a_bucket_is_that_on_a_disk(service, bucket, tmp_path):
     process = train(service, "gs://bkt/runs/digits", 240)

@@ -7,7 +7,9 @@ from ict_jax.data.emoji import load_emoji
 from ict_jax.data.fashion_mnist import load_fashion_mnist
 from ict_jax.data.folder import load_folder
 from ict_jax.data.images import Dataset
+from ict_jax.data.remote import local_copy
 from ict_jax.data.tfds_source import load_tfds
+from ict_jax.files import is_remote
 
 
 def load_data(
@@ -25,7 +27,8 @@ def load_data(
         font), `folder` (of image files, a subfolder per class), or `tfds:NAME` for a set prepared
         by `ict_jax.cli.prepare` or TensorFlow Datasets in the array_record format.
       data_dir: where the files or the prepared sets are; default: where Debian's packages of
-        Fashion-MNIST and emoji or TFDS put them, for CIFAR-10 the present directory.
+        Fashion-MNIST and emoji or TFDS put them, for CIFAR-10 the present directory. A directory in
+        a bucket (gs://...) is copied to this machine first.
       image_size: height and width to make of emoji and of the images of a folder; other sets have
         their own.
       in_memory: whether the training images of a `tfds:` set are read into memory at once; default:
@@ -34,6 +37,9 @@ def load_data(
     Raises:
       ArgumentError: an unknown name, or a set that is not where it should be.
     """
+    if data_dir is not None and is_remote(data_dir):
+        # Of prepared sets, which lie side by side, only the one that is asked for.
+        data_dir = local_copy(data_dir, name.removeprefix("tfds:") if ":" in name else "")
     if name == "digits":
         return load_digits()
     if name == "fashion_mnist":
