@@ -5,6 +5,7 @@ JAX's own multi-controller runtime does the work; a cluster's launcher starts th
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import traceback
@@ -124,9 +125,8 @@ def _slurm(environment: Mapping[str, str]) -> dict[str, Any]:
     # As in 4(x2),3: four tasks on each of the first two nodes, three on the last.
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "1")
     counts = []
-    for part in tasks.split(","):
-        count, _, times = part.partition("(x")
-        counts += [int(count)] * int(times.rstrip(")") or 1)
+    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
+        counts += [int(count)] * int(times or 1)
     node = _whole(environment, "SLURM_NODEID", 0)
     local = _whole(environment, "SLURM_LOCALID", 0)
     on_node = counts[min(node, len(counts) - 1)]
