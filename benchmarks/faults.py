@@ -180,6 +180,7 @@ class Trials:
             lost, left = job.processes[1 - number % 2], job.processes[number % 2]
             died = time.monotonic()
             lost.kill()
+            lost.wait()
             try:
                 code = left.wait(PEER_SECS)
             except subprocess.TimeoutExpired:
