@@ -21,8 +21,7 @@ class Conv(nn.Conv):
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
-        layer = nn.Conv.__call__
-        return layer(self, inputs).astype(self.dtype)
+        return nn.Conv.__call__(self, inputs).astype(self.dtype)
 
 
 class Dense(nn.Dense):

@@ -35,7 +35,8 @@ class Report:
     """What a preflight found. Bytes are of one device unless they say otherwise.
 
     Attributes:
-      topology: name and number of slices.
+      topology: its name, of one slice.
+      num_slices: how many of them.
       devices: that JAX sees.
       chips: that are paid for.
       hosts: processes.
@@ -46,7 +47,8 @@ class Report:
       parameters: of the network.
       parameter_bytes: parameters and their average.
       optimizer_bytes: its state.
-      peak_bytes: at most in use at one time, as the compiler planned; None if it did not fit.
+      peak_bytes: at most in use at one time, as the compiler planned, or what it asked for where
+        it refused; None if it did not say.
       memory_bytes: what a program may use; None if the device is not known.
       fits: None if the device is not known.
       flops_per_step: of all devices, counted from the traced program.
@@ -60,7 +62,7 @@ class Report:
       flops_per_sec: the device's peak.
       bytes_per_sec: of its memory.
       price_per_chip_hour: as given by the user.
-      refusal: the compiler's words where it does not fit.
+      refusal: the compiler's words where it refused.
     """
 
     topology: str
