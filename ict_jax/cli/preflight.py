@@ -62,8 +62,8 @@ def run(values: flags.FlagValues) -> int:
     import json
 
     from ict_jax import checks
-    from ict_jax.preflight.report import as_json, preflight
-    from ict_jax.preflight.text import as_text, refusal
+    from ict_jax.preflight.report import preflight
+    from ict_jax.preflight.text import as_json, as_text, refusal
     from ict_jax.preflight.topology import find_topology
     from ict_jax.start import check_parts
 

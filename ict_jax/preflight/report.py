@@ -121,19 +121,6 @@ class Report:
         return self.total_images / self.batch_size * secs_per_step / 3600
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """All fields, and what follows from them; times of the whole run in hours."""
-    bound = report.bound_secs_per_step
-    secs = {"no_faster_than": bound}
-    secs |= {f"estimate_at_{u:.0%}_of_peak": report.secs_per_step(u) for u in UTILISATIONS}
-    return {
-        **dataclasses.asdict(report),
-        "images_per_sec": {k: report.batch_size / v for k, v in secs.items() if v},
-        "hours": {k: report.hours(v) for k, v in secs.items() if v},
-        "would_fit": suggestions(report) if report.fits is False else [],
-    }
-
-
 def abstract_progress(config: Config, mesh: Mesh) -> tuple[Any, Any]:
     """State and metrics as they lie on a mesh."""
     init_state = build.build_init_state(config)
@@ -280,34 +267,3 @@ def bytes_of(tree: Any) -> int:
 def has_loops(config: Config) -> bool:
     """Whether the compiler's counts see less than a step does."""
     return config.training.accumulation_steps > 1 or bool(config.model.get("scan_blocks"))
-
-
-def suggestions(report: Report) -> list[str]:
-    """What would fit, by estimates from the bytes that the compiler asked for."""
-    if report.memory_bytes is None or report.peak_bytes is None:
-        return []
-    held = report.parameter_bytes + report.optimizer_bytes
-    gradient = 4 * report.parameters
-    room = 0.95 * report.memory_bytes
-    activations = max(report.peak_bytes - held - gradient, 0)
-    part = report.images_per_device // report.accumulation_steps
-    found = []
-    factors = [f for f in range(2, part + 1) if part % f == 0]
-    for factor in factors:
-        if held + gradient + activations / factor <= room:
-            steps = report.accumulation_steps * factor
-            found.append(f"training.accumulation_steps={steps} ({part // factor} images at a time)")
-            break
-    for ways in (2, 4, 8, 16, 32, 64, 128, 256):
-        cut = held * report.mesh["fsdp"] / ways
-        if ways <= report.devices and report.devices % ways == 0 and ways > report.mesh["fsdp"]:
-            if cut + 2 * gradient + activations <= room:
-                found.append(f"mesh.fsdp={ways} (the state cut over so many devices)")
-                break
-    for factor in factors:
-        if held + gradient + activations / factor <= room:
-            found.append(f"{report.chips * factor} chips ({part // factor} images on each device)")
-            break
-    found.append("model.remat=True (recomputes the inside of the blocks; try it)")
-    found.append("a smaller batch_size, or chips with more memory")
-    return found

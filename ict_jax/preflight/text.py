@@ -1,7 +1,11 @@
-"""A preflight's report, to be read."""
+"""A preflight's report, to be read by people and by programs."""
+
+import dataclasses
+from typing import Any
 
 from ict_jax.console import format_secs
-from ict_jax.preflight.report import UTILISATIONS, Report, suggestions
+from ict_jax.preflight.report import UTILISATIONS, Report
+from ict_jax.preflight.suggestions import suggestions
 
 GIB = 2**30
 
@@ -34,6 +38,19 @@ def as_text(report: Report) -> str:
         *_times(report),
     ]
     return "\n".join(f"{name:34} {value}" for name, value in rows)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """All fields, and what follows from them; times of the whole run in hours."""
+    bound = report.bound_secs_per_step
+    secs = {"no_faster_than": bound}
+    secs |= {f"estimate_at_{u:.0%}_of_peak": report.secs_per_step(u) for u in UTILISATIONS}
+    return {
+        **dataclasses.asdict(report),
+        "images_per_sec": {k: report.batch_size / v for k, v in secs.items() if v},
+        "hours": {k: report.hours(v) for k, v in secs.items() if v},
+        "would_fit": suggestions(report) if report.fits is False else [],
+    }
 
 
 def refusal(report: Report) -> str:

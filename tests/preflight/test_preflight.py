@@ -14,7 +14,8 @@ from configs import digits
 from ict_jax import build
 from ict_jax.chips import CHIPS, find_chip
 from ict_jax.compiled import Collective, collectives
-from ict_jax.preflight.report import Report, preflight, suggestions
+from ict_jax.preflight.report import Report, preflight
+from ict_jax.preflight.suggestions import suggestions
 from ict_jax.preflight.text import GIB, as_text, refusal
 from ict_jax.preflight.topology import find_topology
 from ict_jax.start import check_parts
