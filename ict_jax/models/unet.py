@@ -213,7 +213,12 @@ class UNet(nn.Module):
         self, run: Run, cell: tuple, h: Array, skips: list[Array], embedding: Array
     ) -> tuple[Array, list[Array]]:
         """The blocks of a run; returns the last output and all outputs."""
-        kind = nn.remat(Cell, prevent_cse=run.length == 1) if self.remat else Cell
+        looped = run.length > 1 and self.scan_blocks
+        if self.remat or looped:
+            policy = None if self.remat else _keep_products
+            kind = nn.remat(Cell, prevent_cse=run.length == 1, policy=policy)
+        else:
+            kind = Cell
         if run.length == 1:
             h, output = kind(*cell, name=run.name)(h, skips[0] if skips else None, embedding)
             return h, [output]
@@ -236,3 +241,11 @@ class UNet(nn.Module):
         pyramid = layers.blur(pyramid, rules.resample_kernel, (2, 2))
         conv = maker.conv(channels, h.shape[-1], name, stride=2, padding="VALID")
         return (conv(pyramid) + h) * rules.skip_scale
+
+
+def _keep_products(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What a loop over blocks keeps for the gradient: products, convolutions and sums.
+
+    All else is computed again, as the compiler does by itself where there is no loop.
+    """
+    return primitive.name in ("conv_general_dilated", "dot_general", "reduce_sum")

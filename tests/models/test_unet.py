@@ -154,11 +154,38 @@ def test_scan_and_remat_change_neither_outputs_nor_gradients(model):
 
     value = jax.jit(jax.value_and_grad(loss), static_argnums=1)
     expected = value(params, model)
-    for options in ({"remat": True}, {"remat": True, "scan_blocks": True}):
+    for options in (
+        {"scan_blocks": True},
+        {"remat": True},
+        {"remat": True, "scan_blocks": True},
+    ):
         got = value(params, model.clone(**options))
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), got, expected
         )
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [({"scan_blocks": True}, 0.5), ({"remat": True}, 0.2)],
+)
+def test_bytes_kept_for_the_gradient(options, share):
+    """Of all values between the blocks' operations, a loop keeps what products need."""
+
+    def kept(model):
+        x, c_noise = jnp.zeros((4, 16, 16, 3)), jnp.zeros(4)
+
+        def network(params):
+            rngs = {"dropout": jax.random.key(1)}
+            return model.apply({"params": params}, x, c_noise, train=True, rngs=rngs)
+
+        return count(jax.eval_shape(lambda p: jax.vjp(network, p)[1], shapes(model, 16)))
+
+    model = NCSNpp(
+        channels=32, channel_mult=(2, 2), num_res_blocks=4, attention_resolutions=(8,), dropout=0.3
+    )
+    parameters = count(shapes(model, 16))
+    assert kept(model.clone(**options)) - parameters < share * (kept(model) - parameters)
 
 
 def inside(model, params, x, c_noise, chosen, **options):
