@@ -61,12 +61,15 @@ def run(values: flags.FlagValues) -> int:
     # Late: --help and mistakes answer at once, and the environment comes first.
     import json
 
-    from ict_jax import checks
-    from ict_jax.preflight.report import preflight
+    from ict_jax import checks, console
+    from ict_jax.preflight.compile import preflight
     from ict_jax.preflight.text import as_json, as_text, refusal
     from ict_jax.preflight.topology import find_topology
     from ict_jax.start import check_parts
 
+    as_is = common.value(values, "json")
+    if as_is:
+        console.silence()  # what is said goes to stdout
     topology = find_topology(name, common.value(values, "num_slices"))
     config, mesh, _ = check_parts(
         config, with_data=not checks.is_stated(config), devices=topology.devices
@@ -80,8 +83,7 @@ def run(values: flags.FlagValues) -> int:
         price_per_chip_hour=common.value(values, "price_per_chip_hour"),
         progress=_progress,
     )
-    as_is = common.value(values, "json")
-    print(json.dumps(as_json(report), indent=2) if as_is else as_text(report))
+    print(json.dumps(as_json(report), indent=2, allow_nan=False) if as_is else as_text(report))
     if report.fits is False:
         sys.stderr.write(f"does not fit: {refusal(report)}\n")
         return common.EXIT_DOES_NOT_FIT
@@ -89,8 +91,10 @@ def run(values: flags.FlagValues) -> int:
 
 
 def _compile_without_devices() -> None:
-    """Lets libtpu compile on a machine without TPUs, beside other processes that do."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    """Lets libtpu, or CUDA's compiler, work on a machine without devices, beside other processes."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
     for name, value in {
         "TPU_ACCELERATOR_TYPE": "v5litepod-4",
         "TPU_WORKER_HOSTNAMES": "localhost",

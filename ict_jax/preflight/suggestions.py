@@ -1,6 +1,7 @@
 """What would fit where a run does not."""
 
 from ict_jax.preflight.report import Report
+from ict_jax.preflight.topology import enlarged
 
 
 def suggestions(report: Report) -> list[str]:
@@ -26,9 +27,13 @@ def suggestions(report: Report) -> list[str]:
                 found.append(f"mesh.fsdp={ways} (the state cut over so many devices)")
                 break
     for factor in factors:
-        if held + gradient + activations / factor <= room:
-            found.append(f"{report.chips * factor} chips ({part // factor} images on each device)")
+        larger = enlarged(report.topology, factor)
+        if larger is not None and held + gradient + activations / factor <= room:
+            found.append(f"--topology={larger} ({part // factor} images on each device)")
             break
-    found.append("model.remat=True (recomputes the inside of the blocks; try it)")
-    found.append("a smaller batch_size, or chips with more memory")
+    if report.remat is False:
+        found.append("model.remat=True (recomputes the inside of the blocks; try it)")
+    if held + gradient <= room:
+        found.append("a smaller batch_size")
+    found.append("chips with more memory")
     return found

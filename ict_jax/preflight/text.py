@@ -42,8 +42,7 @@ def as_text(report: Report) -> str:
 
 def as_json(report: Report) -> dict[str, Any]:
     """All fields, and what follows from them; times of the whole run in hours."""
-    bound = report.bound_secs_per_step
-    secs = {"no_faster_than": bound}
+    secs = {"roofline": report.roofline_secs_per_step}
     secs |= {f"estimate_at_{u:.0%}_of_peak": report.secs_per_step(u) for u in UTILISATIONS}
     return {
         **dataclasses.asdict(report),
@@ -55,11 +54,13 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def refusal(report: Report) -> str:
     """One sentence for what does not fit, with what would."""
-    asked = "" if report.peak_bytes is None else f" {report.peak_bytes / GIB:.2f} GiB of"
-    room = "" if report.memory_bytes is None else f" {report.memory_bytes / GIB:.2f} GiB"
+    found = suggestions(report)
+    if report.peak_bytes is None or report.memory_bytes is None:
+        return f"the compiler refused the training step for {report.topology}: {report.refusal}"
     return (
-        f"the training step needs{asked} the{room} that a device of {report.topology} has; by "
-        f"estimate these would fit: {'; '.join(suggestions(report))}."
+        f"the training step needs {report.peak_bytes / GIB:.2f} GiB of the "
+        f"{report.memory_bytes / GIB:.2f} GiB that a device of {report.topology} has; by estimate "
+        f"these would fit: {'; '.join(found)}."
     )
 
 
@@ -94,15 +95,11 @@ def _collectives(report: Report) -> str:
 
 
 def _times(report: Report) -> list[tuple[str, str]]:
-    bound = report.bound_secs_per_step
-    if bound is None:
+    roofline = report.roofline_secs_per_step
+    if roofline is None:
         return [("times", "not estimated: the peak of these devices is not known")]
-    what = (
-        "FLOP alone"
-        if report.scanned or report.compiler_bytes_per_step is None
-        else "FLOP and bytes"
-    )
-    rows = [(f"no faster than ({what})", bound)]
+    what = "FLOP and bytes" if report.has_bytes else "FLOP alone"
+    rows = [(f"estimate by roofline ({what})", roofline)]
     rows += [
         (f"estimate at {utilisation:.0%} of peak", secs)
         for utilisation in UTILISATIONS

@@ -37,18 +37,18 @@ _GPU = """gpu_device_info {{
   fpus_per_core: {fpus} block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
   block_dim_limit_z: 65535 memory_bandwidth: {bandwidth} l2_cache_size: {cache}
   clock_rate_ghz: {clock} device_memory_size: {memory} shared_memory_per_block_optin: {optin}
-  cuda_compute_capability {{ major: {major} feature_extension: {features} }}
+  cuda_compute_capability {{ major: {major} {features} }}
   registers_per_core_limit: 65536 registers_per_block_limit: 65536 }}
 platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
 runtime_version {{ major: 13 }} device_description_str: "{name}"
 """
 _AMPERE = {
     "shared": 167936, "optin": 166912, "cores": 108, "fpus": 64, "cache": 41943040, "clock": 1.41,
-    "major": 8, "features": "UNKNOWN_FEATURE_EXTENSION", "name": "sm_80",
+    "major": 8, "features": "", "name": "sm_80",
 }  # fmt: skip
 _HOPPER = {
     "shared": 233472, "optin": 232448, "cores": 132, "fpus": 128, "cache": 52428800, "clock": 1.98,
-    "major": 9, "features": "ACCELERATED_FEATURES", "name": "sm_90",
+    "major": 9, "features": "feature_extension: ACCELERATED_FEATURES", "name": "sm_90",
 }  # fmt: skip
 _GPUS = {"a100": _AMPERE, "h100": _HOPPER, "h200": _HOPPER}
 
@@ -92,6 +92,7 @@ def find_topology(name: str, num_slices: int = 1) -> Topology:
     Raises:
       ArgumentError: there is no such name, or what describes the devices is not installed.
     """
+    require(num_slices >= 1, f"--num_slices={num_slices} must be at least 1.")
     if name == "local":
         require(num_slices == 1, "--num_slices is for slices that are not here; leave it out.")
         devices = jax.devices()
@@ -113,6 +114,19 @@ def find_topology(name: str, num_slices: int = 1) -> Topology:
     return Topology(name, _describe("tpu", shape, num_slices=num_slices, **options), CHIPS[kind])
 
 
+def enlarged(name: str, factor: int) -> str | None:
+    """The name with so many times the devices; None if none is offered."""
+    kind, _, number = name.partition("-")
+    kind = kind.replace("v5litepod", "v5e")
+    if kind in _GPUS:
+        larger = int(number) * factor
+        return f"{kind}-{larger}" if larger <= 8 or larger % _GPUS_PER_NODE == 0 else None
+    if kind not in _SHAPES:
+        return None
+    cores = int(number) * factor
+    return f"{kind}-{cores}" if cores // _CORES_IN_NAME[kind] in _SHAPES[kind] else None
+
+
 def _names() -> list[str]:
     """What is offered, a range for each kind."""
     ranges = []
@@ -125,8 +139,8 @@ def _names() -> list[str]:
 def _gpus(kind: str, number: int) -> list[Any]:
     nodes = -(-number // _GPUS_PER_NODE)
     require(
-        1 <= number <= _GPUS_PER_NODE or number == nodes * _GPUS_PER_NODE,
-        f"--topology={kind}-{number} does not fill its nodes; use up to {_GPUS_PER_NODE} GPUs or a "
+        number >= 1 and (number <= _GPUS_PER_NODE or number == nodes * _GPUS_PER_NODE),
+        f"--topology={kind}-{number} does not fill its nodes; use 1 to {_GPUS_PER_NODE} GPUs or a "
         "multiple of that.",
     )
     chip = CHIPS[kind]

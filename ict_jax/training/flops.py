@@ -19,6 +19,21 @@ def count_flops(jaxpr: Any) -> float:
     return sum(_of_equation(equation) for equation in _body(jaxpr).eqns)
 
 
+def has_loops(jaxpr: Any) -> bool:
+    """Whether a body is run more than once and yet stands in the program once.
+
+    Args:
+      jaxpr: as in `count_flops`.
+    """
+    for equation in _body(jaxpr).eqns:
+        name, parameters = equation.primitive.name, equation.params
+        if name == "scan" and parameters["length"] > parameters["unroll"]:
+            return True
+        if any(has_loops(program) for program in _programs(parameters)):
+            return True
+    return False
+
+
 def _body(jaxpr: Any) -> core.Jaxpr:
     return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
 
@@ -36,12 +51,16 @@ def _of_equation(equation: Any) -> float:
         features = kernel.shape[numbers.rhs_spec[0]]
         dilated = math.prod(parameters["lhs_dilation"])
         return 2.0 * equation.outvars[0].aval.size * (kernel.size / features) / dilated
-    times = parameters.get("length", 1) if name == "scan" else 1
+    times = parameters["length"] if name == "scan" else 1
     if name == "cond":
         return max(count_flops(branch) for branch in parameters["branches"])
-    inner = [value for value in parameters.values() if _is_program(value)]
-    return times * sum(count_flops(program) for program in inner)
+    return times * sum(count_flops(program) for program in _programs(parameters))
 
 
-def _is_program(value: Any) -> bool:
-    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+def _programs(parameters: dict[str, Any]) -> list[Any]:
+    """The programs in an equation's parameters, branches among them."""
+    found = []
+    for value in parameters.values():
+        values = value if isinstance(value, tuple | list) else [value]
+        found += [v for v in values if isinstance(v, core.Jaxpr | core.ClosedJaxpr)]
+    return found

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ict_jax.training.flops import count_flops
+from ict_jax.training.flops import count_flops, has_loops
 
 
 def counted(function, *shapes):
@@ -55,3 +55,14 @@ def test_loops_and_branches():
     assert looped == 5 * 2 * (2 * 4 * 4 * 4)
     nested = counted(jax.jit(lambda x: jax.checkpoint(lambda x: x @ x)(x)), (4, 4))
     assert nested == 2 * 4 * 4 * 4
+
+
+def test_loops_stand_in_a_program_once():
+    def looped(x, **options):
+        return jax.lax.scan(lambda x, _: (jnp.sin(x), None), x, length=4, **options)[0]
+
+    def has(function):
+        return has_loops(jax.make_jaxpr(jax.jit(function))(1.0))
+
+    assert has(looped) and has(lambda x: jax.lax.cond(x > 0, looped, jnp.sin, x))
+    assert not has(jnp.sin) and not has(lambda x: looped(x, unroll=4))

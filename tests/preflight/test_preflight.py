@@ -1,5 +1,6 @@
 """Names of devices, what a report says, and programs compiled for TPUs that are not there."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -14,10 +15,11 @@ from configs import digits
 from ict_jax import build
 from ict_jax.chips import CHIPS, find_chip
 from ict_jax.compiled import Collective, collectives
-from ict_jax.preflight.report import Report, preflight
+from ict_jax.preflight.compile import _compile, preflight
+from ict_jax.preflight.report import Report
 from ict_jax.preflight.suggestions import suggestions
 from ict_jax.preflight.text import GIB, as_text, refusal
-from ict_jax.preflight.topology import find_topology
+from ict_jax.preflight.topology import Topology, enlarged, find_topology
 from ict_jax.start import check_parts
 from tests.helpers import ROOT
 
@@ -35,6 +37,7 @@ needs_libtpu = pytest.mark.skipif(
         ("TPU v6 lite", "v6e"),
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA H200", "h200"),
     ],
 )
 def test_chips_by_what_jax_calls_them(kind, name):
@@ -42,10 +45,11 @@ def test_chips_by_what_jax_calls_them(kind, name):
 
 
 def test_unknown_devices_have_no_peak():
-    assert find_chip("cpu") is None
+    for kind in ("cpu", "NVIDIA H100 PCIe", "NVIDIA H200 NVL"):
+        assert find_chip(kind) is None
 
 
-@pytest.mark.parametrize("name", ["v5e-17", "v4-4", "v9-8", "v5e", "v5e-16x2", "h100-12"])
+@pytest.mark.parametrize("name", ["v5e-17", "v4-4", "v9-8", "v5e", "v5e-16x2", "h100-12", "h100-0"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(ict_jax.ArgumentError, match=f"--topology={name} "):
         find_topology(name)
@@ -86,6 +90,7 @@ REPORT = Report(
     compiler_flops_per_step=31 * 10**12,
     compiler_bytes_per_step=20 * 10**9,
     scanned=False,
+    remat=False,
     collectives={"all-reduce": 4 * 10**9},
     compile_secs=61.0,
     level="quick",
@@ -98,8 +103,8 @@ REPORT = Report(
 
 
 def test_times_and_cost():
-    assert REPORT.bound_secs_per_step == 2.0  # by bytes; by operations it would be 1
-    assert dataclasses.replace(REPORT, scanned=True).bound_secs_per_step == 1.0
+    assert REPORT.roofline_secs_per_step == 2.0  # by bytes; by operations it would be 1
+    assert dataclasses.replace(REPORT, scanned=True).roofline_secs_per_step == 1.0
     assert REPORT.secs_per_step(0.4) == pytest.approx(2.5)
     text = as_text(REPORT)
     hours = 1000 * 2.5 / 3600
@@ -112,11 +117,111 @@ def test_what_would_fit_is_reckoned_from_the_bytes():
     """16 GB are held, 4 the gradient, so 20 of activations: halved they fit 28.5."""
     found = suggestions(dataclasses.replace(REPORT, memory_bytes=32 * 10**9))
     assert "training.accumulation_steps=2 (16 images at a time)" in found
-    assert "64 chips (16 images on each device)" in found
+    assert "--topology=v5e-32 (16 images on each device)" in found
+    assert found[-3].startswith("model.remat=True")
+    assert found[-2:] == ["a smaller batch_size", "chips with more memory"]
     halved = dataclasses.replace(REPORT, memory_bytes=38 * 10**9)
     assert "mesh.fsdp=2" in " ".join(suggestions(dataclasses.replace(halved, memory_bytes=39e9)))
     sentence = refusal(REPORT)
     assert f"{40e9 / GIB:.2f} GiB" in sentence and "training.accumulation_steps=4" in sentence
+
+
+def test_only_what_the_config_takes_and_what_helps_is_suggested():
+    assert "remat" not in " ".join(suggestions(dataclasses.replace(REPORT, remat=None)))
+    assert "remat" not in " ".join(suggestions(dataclasses.replace(REPORT, remat=True)))
+    too_large = dataclasses.replace(REPORT, memory_bytes=20 * 10**9)  # of state and gradient
+    assert suggestions(too_large)[-2:] == [
+        "model.remat=True (recomputes the inside of the blocks; try it)",
+        "chips with more memory",
+    ]
+    odd = dataclasses.replace(
+        REPORT, topology="v5e-256", images_per_device=3, memory_bytes=38 * 10**9
+    )
+    assert "--topology" not in " ".join(suggestions(odd))  # 768 chips are not offered
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "expected"),
+    [
+        ("v5litepod-8", 2, "v5e-16"),
+        ("v5e-8", 3, None),
+        ("v4-8", 4, "v4-32"),
+        ("h100-4", 2, "h100-8"),
+        ("h100-8", 3, "h100-24"),
+        ("h100-2", 6, None),
+        ("local", 2, None),
+    ],
+)
+def test_larger_topologies(name, factor, expected):
+    assert enlarged(name, factor) == expected
+
+
+class Refused:
+    """Stands for what the compiler cannot fit."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def compile(self):
+        raise RuntimeError(
+            "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries "
+            f"({self.size}) exceeds available HBM (15.75G)."
+        )
+
+
+@pytest.mark.parametrize(("size", "expected"), [("36.39T", 36.39 * 2**40), ("35.00G", 35 * 2**30)])
+def test_what_the_compiler_asked_for(size, expected):
+    program, refusal = _compile(Refused(size))
+    assert program is None and refusal.required == expected
+
+
+def test_a_refusal_without_a_number():
+    sizeless = dataclasses.replace(REPORT, peak_bytes=None, refusal="RESOURCE_EXHAUSTED: too much")
+    assert refusal(sizeless) == (
+        "the compiler refused the training step for v5e-16: RESOURCE_EXHAUSTED: too much"
+    )
+
+
+def smoke_report(memory_bytes, told, **options):
+    config, mesh, _ = check_parts(digits.get_config("smoke"), devices=jax.devices())
+    chip = CHIPS["v5e"]._replace(memory_bytes=memory_bytes)
+    topology = Topology("v5e-4", jax.devices(), chip)
+
+    def progress(what):
+        told.append(what)
+        return contextlib.nullcontext()
+
+    return preflight(config, mesh, topology, progress=progress, **options)
+
+
+def test_nothing_is_refused_within_the_margin_without_a_check():
+    """What the quick level refuses by less than 15% is compiled as for a run."""
+    peak = smoke_report(2**30, []).peak_bytes
+    for share, level in ((1.01, "quick"), (0.9, "default"), (0.8, "quick")):
+        told = []
+        report = smoke_report(share * peak, told)
+        assert (report.level, report.fits) == (level, report.peak_bytes <= share * peak)
+        assert ("optimised as for a run" in told[-1]) == (level == "default")
+
+
+def test_devices_that_take_no_part_are_not_counted():
+    config = digits.get_config("smoke")
+    config.mesh.num_devices = 2
+    config, mesh, _ = check_parts(config, devices=jax.devices())
+    report = preflight(config, mesh, find_topology("local"))
+    assert len(jax.devices()) > 2 and report.devices == 2
+    assert report.images_per_device == config.batch_size // 2
+
+
+@pytest.mark.parametrize("price", [float("nan"), -1.0, 0.0, float("inf")])
+def test_prices_are_above_zero(price):
+    with pytest.raises(ict_jax.ArgumentError, match=f"--price_per_chip_hour={price} must be"):
+        smoke_report(2**30, [], price_per_chip_hour=price)
+
+
+def test_at_least_one_slice():
+    with pytest.raises(ict_jax.ArgumentError, match="--num_slices=0 must be at least 1"):
+        find_topology("v5e-8", 0)
 
 
 def test_a_run_on_the_devices_at_hand():
@@ -173,7 +278,7 @@ def test_slices_by_their_usual_names(name, slices, devices, hosts):
     script = f"""
 from ict_jax.cli import preflight
 preflight._compile_without_devices()
-from ict_jax.preflight.topology import find_topology
+from ict_jax.preflight.topology import Topology, enlarged, find_topology
 found = find_topology({name!r}, {slices})
 print(len(found.devices), found.num_hosts)
 """
