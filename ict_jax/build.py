@@ -113,6 +113,12 @@ def build_discretization(config: Config) -> Discretization:
     return splat("discretization", config.discretization, make_discretization, config.total_steps)
 
 
+def finest_grid(config: Config) -> list[float]:
+    """The ascending noise levels of the last stage of the training, 1281 in iCT."""
+    tables = build_discretization(config)
+    return tables.sigmas[-1, : tables.num_scales[-1]].tolist()
+
+
 def build_bind(config: Config) -> Bind:
     """How parameters become a consistency function, per `config.model` and `.precondition`.
 

@@ -161,6 +161,6 @@ def save(run: Run, progress: Progress, step: int, *, scored: bool) -> None:
     """Saves a checkpoint, with its validation score where one is due."""
     score = None
     if scored:
-        score = run.evaluator.validation_score(progress.state.ema_params)
-        run.log.score(step, {"validation_fd": score})
+        score = run.evaluator.score(progress.state.ema_params)
+        run.log.score(step, {run.evaluator.score_name: score})
     run.checkpoints.save(progress.state, progress.window, run.config, score=score)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32, UInt8
 
 from ict_jax.core.errors import require
 from ict_jax.core.sampling import check_seeds, check_sigmas
-from ict_jax.core.typing import Data
+from ict_jax.data.labels import even_labels
 from ict_jax.pictures import to_uint8
 from ict_jax.training.parallel import compile_sampler
 from ict_jax.training.state import Params
@@ -23,7 +24,7 @@ class Sampler:
 
     def __init__(
         self,
-        draw: Callable[[Params, Any, Any, Any], Data],
+        draw: Callable[[Params, Any, Any, Any], Any],
         mesh: Mesh,
         *,
         sigma_min: float,
@@ -34,7 +35,8 @@ class Sampler:
         """Prepares a program for batches of `batch_size`, rounded up to the devices.
 
         Args:
-          draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key.
+          draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key; or, for
+            `outputs` alone, a tree of arrays with as many rows.
           mesh: devices to spread a batch over.
           sigma_min: the model's smallest noise level.
           sigma_max: its largest, the first of every sampling.
@@ -45,26 +47,27 @@ class Sampler:
           ArgumentError: batch_size < 1.
         """
         require(batch_size >= 1, f"--batch_size={batch_size} must be at least 1.")
-        self._batch_size = -(-batch_size // mesh.size) * mesh.size
+        self.mesh = mesh
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
         self._sigma_min = sigma_min
         self._sigma_max = sigma_max
         self._num_classes = num_classes
         self._draw = compile_sampler(draw, mesh)
 
-    def batches(
+    def outputs(
         self,
         params: Params,
         seeds: Sequence[int] | range,
         sigmas: Sequence[float],
-        labels: Sequence[int] | None = None,
-    ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-        """Yields the images of the seeds in order, a batch at a time.
+        labels: Sequence[int] | np.ndarray | None = None,
+    ) -> Iterator[Any]:
+        """Yields what `draw` gives for the seeds in order, a batch at a time.
 
         Args:
           params: averaged parameters.
           seeds: one per image.
           sigmas: descending noise levels.
-          labels: one class per seed; default: `default_labels`.
+          labels: one class per seed; default: `even_labels`.
 
         Raises:
           ArgumentError: sigmas are empty, not descending, out of range; labels do not fit.
@@ -77,17 +80,27 @@ class Sampler:
         )
         check_seeds(seeds)
         if labels is None:
-            classes = default_labels(seeds, self._num_classes)
+            classes = even_labels(seeds, self._num_classes)
         else:
             classes = self._checked(labels, len(seeds))
-        for start in range(0, len(seeds), self._batch_size):
-            part = list(seeds[start : start + self._batch_size])
+        for start in range(0, len(seeds), self.batch_size):
+            part = list(seeds[start : start + self.batch_size])
             # The last batch is filled up, so that every batch has the compiled shape.
-            filling = self._batch_size - len(part)
+            filling = self.batch_size - len(part)
             numbers = np.asarray(part + part[-1:] * filling, np.uint32)
             part_classes = np.pad(classes[start : start + len(part)], (0, filling))
-            images = self._draw(params, numbers, part_classes, np.asarray(sigmas, np.float32))
-            yield to_uint8(np.asarray(images))[: len(part)]
+            drawn = self._draw(params, numbers, part_classes, np.asarray(sigmas, np.float32))
+            yield _first(drawn, len(part))
+
+    def batches(
+        self,
+        params: Params,
+        seeds: Sequence[int] | range,
+        sigmas: Sequence[float],
+        labels: Sequence[int] | None = None,
+    ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+        """Yields the images of the seeds in order, a batch at a time; as `outputs`."""
+        return (to_uint8(images) for images in self.outputs(params, seeds, sigmas, labels))
 
     def __call__(
         self, params: Params, seeds: Sequence[int] | range, sigmas: Sequence[float]
@@ -95,7 +108,7 @@ class Sampler:
         """All images of the seeds, in order, with their default labels."""
         return np.concatenate(list(self.batches(params, seeds, sigmas)))
 
-    def _checked(self, labels: Sequence[int], count: int) -> Int32[np.ndarray, " n"]:
+    def _checked(self, labels: Sequence[int] | np.ndarray, count: int) -> Int32[np.ndarray, " n"]:
         require(
             self._num_classes > 0,
             "labels were given and the model is unconditional; leave them out.",
@@ -108,6 +121,6 @@ class Sampler:
         return np.asarray(labels, np.int32)
 
 
-def default_labels(seeds: Sequence[int] | range, num_classes: int) -> Int32[np.ndarray, " n"]:
-    """The class of each seed: seed modulo the number of classes, so that all are equally many."""
-    return (np.asarray(seeds, np.int64) % max(num_classes, 1)).astype(np.int32)
+def _first(tree: Any, count: int) -> Any:
+    """The first rows of all arrays, on the host."""
+    return jax.tree.map(lambda a: np.asarray(a)[:count], tree)

@@ -234,7 +234,7 @@ def test_reports_are_fetched_after_the_next_step_was_dispatched(tmp_path, monkey
 def test_the_best_checkpoint_survives_a_resume(tmp_path, monkeypatch):
     scores = iter([1.0, 5.0, 6.0, 7.0])
     monkeypatch.setattr(
-        "ict_jax.evaluation.run.Evaluator.validation_score", lambda self, params: next(scores)
+        "ict_jax.evaluation.run.Evaluator.score", lambda self, params: next(scores)
     )
     config = one_device()
     config.evaluation.every_steps = 5

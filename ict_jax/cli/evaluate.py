@@ -1,86 +1,131 @@
-"""Scores a checkpoint against held-out real images of the data set it was trained on.
+r"""Scores a checkpoint.
 
   python -m ict_jax.cli.evaluate --checkpoint=runs/digits
+  python -m ict_jax.cli.evaluate --checkpoint=runs/cifar10 --protocol=cifar10-train-50k \\
+    --inception_weights=pt_inception-2015-12-05-6726825d.pth
 
-Fréchet distance and KID in the features of a small classifier of the same data set, and the
-share classified with confidence above 0.9, for one-step and two-step samples, real images
-(the floor), a moment-matched Gaussian and pure noise. Writes scores.json and the grids
-one_step.png, two_step.png and real.png into --out (default: the work directory of the run).
+--protocol says how:
+
+  held-out            held-out real images of the model's data set, in the features of a small
+                      classifier of the same set: for small sets, and needs nothing else
+  cifar10-train-50k   FID of 50,000 samples against CIFAR-10's training images
+  imagenet64-adm-50k  FID, precision and recall of 50,000 samples against OpenAI's
+                      VIRTUAL_imagenet64_labeled.npz (--reference)
+  train-set           any data set's training images, in the features of --extractor
+
+Writes scores.json and the grids one_step.png, two_step.png and real.png (held-out), or
+scores_PROTOCOL.json, into --out. Scores by protocol are of one-step and two-step samples and of
+real images; samples are drawn in ten parts that are kept in evaluation/ until the scores are
+written, so an interrupted command that is run again goes on.
 """
 
+import json
 import sys
 
 from absl import flags
 
-from ict_jax.cli import common
+from ict_jax.cli import common, scoring
 from ict_jax.core.errors import require
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """The flags of this command."""
-    common.define_checkpoint(values)
-    flags.DEFINE_integer("num_samples", 5000, "Images drawn.", flag_values=values)
+    scoring.define_flags(values)
+    flags.DEFINE_string(
+        "sigmas",
+        None,
+        "Descending noise levels, by protocol (default: one step and two steps).",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "second_sigma",
         None,
-        "Second noise level of two-step samples (default: chosen on the validation split).",
+        "Second noise level of two-step samples (default: held-out: chosen on the validation "
+        "split; by protocol: the config's).",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "out",
-        None,
-        "Directory for the results (default: the work directory of the run).",
+    flags.DEFINE_integer(
+        "steps", None, "Noise levels of the Karras grid, for diffusion models.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "save_images",
+        False,
+        "Keep the samples, by protocol: samples_N.npz of the N-th schedule.",
         flag_values=values,
     )
-    flags.DEFINE_integer("batch_size", 256, "Images drawn at once.", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
     """Evaluates as the flags say."""
-    checkpoint = common.required(values, "checkpoint", "--checkpoint=runs/digits")
+    common.required(values, "checkpoint", "--checkpoint=runs/digits")
+    if common.value(values, "protocol") == "held-out":
+        _held_out(values)
+    else:
+        _by_protocol(values)
 
-    from ict_jax import build, checks, processes  # late: --help and mistakes answer at once
-    from ict_jax.checkpoints import load_ema, locate
+
+def _by_protocol(values: flags.FlagValues) -> None:
+    from ict_jax import processes  # late: --help and mistakes answer at once
+    from ict_jax.console import say
+    from ict_jax.evaluation.at_scale import table
+
+    keep_images = common.value(values, "save_images")
+    model, scorer, record = scoring.open_scorer(values, keep_images=keep_images)
+    protocol = record["protocol"]
+    levels = scoring.schedules(
+        model.config, *(common.value(values, name) for name in ("sigmas", "second_sigma", "steps"))
+    )
+    say(f"step {model.step:,} of {record['checkpoint']}, {protocol}: {record['n']:,} samples")
+    found = {name: {"sigmas": list(s), **scorer.scores(s)} for name, s in levels.items()}
+    if model.dataset is not None and model.dataset.test.size >= 4:
+        found["real"] = scorer.floor(model.dataset.test)
+        for name, sigmas in levels.items():
+            as_many = scorer.distance_of_first(sigmas, found["real"]["n"])
+            found[name]["distance_of_as_many_as_real"] = as_many
+    if processes.is_main():
+        path = model.out / f"scores_{protocol}.json"
+        path.write_text(json.dumps({**record, "scores": found}, indent=2) + "\n")
+        for number, sigmas in enumerate(levels.values(), 1):
+            if keep_images:
+                scorer.save_images(sigmas, model.out / f"samples_{number}.npz")
+        say(table(found, scorer.extractor.name))
+        for name, row in found.items():
+            if "warning" in row:
+                say(f"NOTE, {name}: {row['warning']}")
+        say(f"written: {path}")
+    for sigmas in levels.values():
+        scorer.clear(sigmas)
+
+
+def _held_out(values: flags.FlagValues) -> None:
+    scoring.check_held_out(values, ("sigmas", "steps"))
+    from ict_jax import build  # late: --help and mistakes answer at once
     from ict_jax.console import say
     from ict_jax.evaluation.run import Evaluator
-    from ict_jax.files import to_path, writable_directory
     from ict_jax.sampler import Sampler
-    from ict_jax.training import parallel
 
-    processes.initialize()
-    parallel.keep_compiled()
-    mesh = parallel.make_mesh()
-    params, config, step = load_ema(
-        checkpoint,
-        step=common.value(values, "step"),
-        sharding=parallel.replicated(mesh),
-        what="--checkpoint",
-    )
+    checkpoint = common.value(values, "checkpoint")
+    model = scoring.open_model(values, with_data=True)
+    assert model.dataset is not None
     require(
-        not build.is_diffusion(config),
-        f"--checkpoint={checkpoint} is a diffusion model, and this command scores consistency "
-        "models; draw from it with ict_jax.cli.sample.",
+        not build.is_diffusion(model.config),
+        f"--checkpoint={checkpoint} is a diffusion model, and --protocol=held-out scores "
+        "consistency models; use --protocol=train-set.",
     )
-    dataset = build.build_dataset(config)
-    checks.check_classes(config, dataset)
-    config = checks.resolve(config, dataset)
-    # A step stands in the checkpoints directory of its work directory.
-    out = to_path(common.value(values, "out") or locate(checkpoint).parent.parent)
-    writable_directory(out, "--out")
-    arguments = build.sampling_arguments(config)
-    arguments["num_samples"] = common.value(values, "num_samples")
-    second_sigma = common.value(values, "second_sigma")
+    arguments = build.sampling_arguments(model.config)
+    given, second_sigma = (common.value(values, name) for name in ("num_samples", "second_sigma"))
+    arguments["num_samples"] = 5000 if given is None else given
     if second_sigma is not None:
         arguments["second_sigma"] = second_sigma
     sampler = Sampler(
-        build.build_draw(config),
-        mesh,
-        **build.sampler_arguments(config),
+        build.build_draw(model.config),
+        model.mesh,
+        **build.sampler_arguments(model.config),
         batch_size=common.value(values, "batch_size"),
     )
-    evaluator = Evaluator(dataset, sampler, **arguments)
-    say(f"scoring step {step:,} of {checkpoint}: train a classifier, compare")
-    evaluator.write_scores(out, params, step, second_sigma=second_sigma)
+    evaluator = Evaluator(model.dataset, sampler, **arguments)
+    say(f"scoring step {model.step:,} of {checkpoint}: train a classifier, compare")
+    evaluator.write_scores(model.out, model.params, model.step, second_sigma=second_sigma)
 
 
 def main() -> None:

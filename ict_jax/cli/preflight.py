@@ -91,7 +91,7 @@ def run(values: flags.FlagValues) -> int:
 
 
 def _compile_without_devices() -> None:
-    """Lets libtpu, or CUDA's compiler, work on a machine without devices, beside other processes."""
+    """Lets the compilers for TPUs and GPUs work without devices, beside other processes."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")

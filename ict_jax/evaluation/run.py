@@ -1,19 +1,31 @@
 """The evaluation of a run: sample grids, a score while training, all scores at the end."""
 
+import functools
 import json
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from ict_jax.caches import cache_directory
 from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset
+from ict_jax.evaluation.at_scale import progress
+from ict_jax.evaluation.collect import Describer
+from ict_jax.evaluation.extractors import Extractor, find_extractor
+from ict_jax.evaluation.frechet import MomentSums, frechet_distance
+from ict_jax.evaluation.measure import distance_name
+from ict_jax.evaluation.references import Reference, reference_of
 from ict_jax.evaluation.scores import Scorer, check_held_out, score_model, table
+from ict_jax.files import to_path
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import from_main, is_main
 from ict_jax.sampler import Sampler
 from ict_jax.training.state import Params
+
+CLASSIFIER = "classifier"
+"""The one that is trained on the data set itself."""
 
 
 class Evaluator:
@@ -31,6 +43,7 @@ class Evaluator:
         every_steps: int | None = None,
         num_samples: int = 5000,
         at_end: bool = False,
+        extractor: str = CLASSIFIER,
     ):
         """Checks the numbers; the classifier is trained when it is first needed.
 
@@ -41,13 +54,16 @@ class Evaluator:
           sigma_max: its largest, the first of every sampling.
           second_sigma: the second of two-step grids while training.
           num_images: in a grid.
-          every_steps: steps between two scores on the validation split; None for none.
+          every_steps: steps between two scores; None for none.
           num_samples: images drawn for a score.
           at_end: whether the whole evaluation follows the last step.
+          extractor: in whose features the scores while training are: "classifier", against the
+            validation split; or a pretrained one, against the training images.
 
         Raises:
-          ArgumentError: every_steps < 1, num_samples < 2, a sigma that cannot be sampled at, or
-            scores are asked for and too few images are held out.
+          ArgumentError: every_steps < 1, num_samples < 2, a sigma that cannot be sampled at,
+            scores are asked for and too few images are held out, or the extractor is not to be
+            had.
         """
         require(
             every_steps is None or every_steps >= 1,
@@ -63,8 +79,11 @@ class Evaluator:
             f"sampling.second_sigma={second_sigma} must be at least sigma_min={sigma_min} and "
             f"below sigma_max={sigma_max}; the paper has 0.821 for CIFAR-10.",
         )
-        if every_steps is not None or at_end:
+        pretrained = every_steps is not None and extractor != CLASSIFIER
+        if at_end or (every_steps is not None and not pretrained):
             check_held_out(dataset)
+        self._extractor = find_extractor(extractor) if pretrained else None
+        self._comparison: tuple[Reference, Describer] | None = None
         self.every_steps = every_steps
         self.at_end = at_end
         self._num_samples = num_samples
@@ -104,11 +123,39 @@ class Evaluator:
             chosen.append(of_class[column][row % len(of_class[column])])
         return image_grid(test.images[chosen])
 
-    def validation_score(self, params: Params) -> float:
-        """Fréchet distance of one-step samples to the validation split; lower is better."""
-        scorer = self.scorer()
-        pool = self._sampler(params, range(scorer.num_samples), (self._sigma_max,))
-        return from_main(scorer.validation_distance(pool))
+    @property
+    def score_name(self) -> str:
+        """Of the score while training."""
+        if self._extractor is None:
+            return "validation_fd"
+        return f"{distance_name(self._extractor.name)}_of_{self._num_samples}"
+
+    def score(self, params: Params) -> float:
+        """Fréchet distance of one-step samples, by which the best is kept; lower is better."""
+        seeds, sigmas = range(self._num_samples), (self._sigma_max,)
+        if self._extractor is None:
+            return from_main(
+                self.scorer().validation_distance(self._sampler(params, seeds, sigmas))
+            )
+        reference, describer = self._prepared(self._extractor)
+        parts = describer(self._sampler.batches(params, seeds, sigmas))
+        sums = functools.reduce(MomentSums.merge, (MomentSums.of(p.features) for p in parts))
+        return from_main(frechet_distance(sums.moments(), reference.moments))
+
+    def _prepared(self, extractor: Extractor) -> tuple[Reference, Describer]:
+        """What samples are compared with, and by, made once."""
+        if self._comparison is None:
+            mesh = self._sampler.mesh
+            reference = reference_of(
+                self._dataset.name,
+                self._dataset.train,
+                extractor,
+                mesh,
+                cache=to_path(cache_directory("references")),
+                told=progress("describing real images, once"),
+            )
+            self._comparison = reference, Describer(extractor, mesh, self._sampler.batch_size)
+        return self._comparison
 
     def write_scores(
         self, out: epath.Path, params: Params, step: int, *, second_sigma: float | None = None

@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset, measured_part
 from ict_jax.evaluation.classifier import Described, Extractor
-from ict_jax.evaluation.frechet import frechet_distance, kernel_distance, moments
+from ict_jax.evaluation.frechet import frechet_distance, moments
+from ict_jax.evaluation.kernel import kernel_distance
 from ict_jax.pictures import to_uint8
 from ict_jax.processes import from_main
 

@@ -6,9 +6,7 @@ A program is written for the global arrays; these shardings make XLA add the col
 """
 
 import functools
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
+from ict_jax.caches import cache_directory
 from ict_jax.core.errors import require
 from ict_jax.core.sampling import seed_keys
 from ict_jax.training.fingerprint import fingerprint
@@ -33,8 +32,7 @@ def keep_compiled() -> None:
     JAX_ENABLE_COMPILATION_CACHE=false switches it off.
     """
     if not jax.config.values["jax_compilation_cache_dir"]:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "ict_jax"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
 
 
 def make_mesh(
@@ -215,19 +213,20 @@ def _jitted_fingerprint(sharding: NamedSharding | None) -> Callable[[Any], Array
 
 
 def compile_sampler(
-    draw: Callable[[Params, Any, Any, Any], Array], mesh: Mesh
-) -> Callable[[Params, UInt32[np.ndarray, " b"], Any, Any], Array]:
+    draw: Callable[[Params, Any, Any, Any], Any], mesh: Mesh
+) -> Callable[[Params, UInt32[np.ndarray, " b"], Any, Any], Any]:
     """Jits `(params, seeds, labels, sigmas) -> images`; every device draws a part of a batch.
 
     The images come whole to every device, and so to every process.
 
     Args:
-      draw: `draw(params, keys, labels, sigmas)` -> images, one per key.
+      draw: `draw(params, keys, labels, sigmas)` -> images, one per key, or a tree of arrays with
+        as many rows.
       mesh: the devices.
     """
     whole, cut = replicated(mesh), batch_sharding(mesh)
 
-    def drawn(params: Params, seeds: Array, labels: Array, sigmas: Array) -> Array:
+    def drawn(params: Params, seeds: Array, labels: Array, sigmas: Array) -> Any:
         params = jax.lax.with_sharding_constraint(params, whole)
         keys, labels = jax.lax.with_sharding_constraint((seed_keys(seeds), labels), cut)
         return jax.lax.with_sharding_constraint(draw(params, keys, labels, sigmas), cut)

@@ -1,0 +1,122 @@
+"""What an evaluation by protocol spends its time on: images/s of sampling, features, statistics.
+
+  python -m benchmarks.evaluation_speed --checkpoint=runs/fashion
+  python -m benchmarks.evaluation_speed --checkpoint=runs/fashion --extractor=inception
+
+The FID network gets random weights, which take as long as the published ones. Sampling and
+features are timed apart and, as evaluations run them, in one program; the statistics are those of
+n samples against as many real images, in seconds for each score.
+"""
+
+import argparse
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ict_jax import build
+from ict_jax.checkpoints import load_ema
+from ict_jax.evaluation.collect import draw_and_extract
+from ict_jax.evaluation.extractors import Extractor, find_extractor
+from ict_jax.evaluation.extractors.base import to_rgb
+from ict_jax.evaluation.extractors.inception import fold_inception, inception_taps
+from ict_jax.evaluation.extractors.inception_layers import inception_shapes
+from ict_jax.evaluation.frechet import frechet_distance, moments
+from ict_jax.evaluation.inception_score import inception_score
+from ict_jax.evaluation.kernel import kid
+from ict_jax.evaluation.precision_recall import precision_recall
+from ict_jax.evaluation.uncertainty import frechet_standard_error
+from ict_jax.sampler import Sampler
+from ict_jax.training.parallel import make_mesh
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, help="of a consistency model")
+    parser.add_argument("--extractor", default="lite0", choices=("lite0", "inception"))
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batches", type=int, default=3, help="timed, after one that compiles")
+    parser.add_argument("--n", type=int, default=5000, help="rows of the statistics")
+    arguments = parser.parse_args()
+    params, config, _ = load_ema(arguments.checkpoint)
+    extractor = (
+        random_inception() if arguments.extractor == "inception" else find_extractor("lite0")
+    )
+    draw = build.build_draw(config)
+    sampler_arguments = build.sampler_arguments(config) | {"batch_size": arguments.batch_size}
+    count = arguments.batch_size * arguments.batches
+    seeds, sigmas = range(count), (config.discretization.sigma_max,)
+
+    def pass_over(draw: Callable, weights: Any) -> float:
+        sampler = Sampler(draw, make_mesh(), **sampler_arguments)
+        next(sampler.outputs(weights, seeds, sigmas))
+        return timed(lambda: list(sampler.outputs(weights, seeds, sigmas)))
+
+    secs = pass_over(draw, params)
+    print(f"{'sampling, one step':34} {count / secs:9.1f} images/s")
+    images = jnp.zeros((arguments.batch_size, *config.image_shape), jnp.uint8)
+    apply = jax.jit(lambda weights, images: extractor.apply(weights, to_rgb(images)))
+    jax.block_until_ready(apply(extractor.weights, images))
+    secs = timed(
+        lambda: [
+            jax.block_until_ready(apply(extractor.weights, images))
+            for _ in range(arguments.batches)
+        ]
+    )
+    print(f"{'features of ' + extractor.name:34} {count / secs:9.1f} images/s")
+    secs = pass_over(draw_and_extract(draw, extractor), (params, extractor.weights))
+    print(f"{'both in one program':34} {count / secs:9.1f} images/s")
+    size = apply(extractor.weights, images).features.shape[-1]
+    statistics(arguments.n, size)
+
+
+def statistics(n: int, size: int) -> None:
+    """Seconds for each score of n rows of features."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((n, size)).astype(np.float32) for _ in range(2))
+    own, other = moments(a), moments(b)
+    for name, score in {
+        "mean and covariance": lambda: moments(a),
+        "Fréchet distance": lambda: frechet_distance(own, other),
+        "its standard error": lambda: frechet_standard_error(a, own, other),
+        "KID, 100 subsets of 1,000": lambda: kid(a, b, size=min(1000, n // 2)),
+        "precision and recall": lambda: precision_recall(b, a),
+        "Inception Score": lambda: inception_score(a[:, :1008]),
+    }.items():
+        print(f"{f'{name} of {n:,} x {size:,}':48} {timed(score):7.1f} s")
+
+
+def random_inception() -> Extractor:
+    """The FID network under random weights."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.uniform(0.5, 1.5, shape).astype(np.float32) / max(1, np.prod(shape[1:])) ** 0.5
+        for name, shape in inception_shapes().items()
+    }
+    weights = jax.tree.map(jnp.asarray, fold_inception(arrays))
+
+    def apply(weights: Any, images: Any) -> Any:
+        from ict_jax.evaluation.extractors import Extracted
+
+        taps = inception_taps(weights, images)
+        return Extracted(taps["2048"], taps["logits_unbiased"])
+
+    return Extractor("random inception", weights, apply, hashlib.sha256(b"").hexdigest())
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds of a piece of work."""
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""What the commands share that score a checkpoint by a protocol."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from ict_jax.cli import common
+from ict_jax.core.errors import require
+
+if TYPE_CHECKING:
+    from etils import epath
+
+    from ict_jax.build import Config
+    from ict_jax.data import Dataset
+    from ict_jax.evaluation.at_scale import ProtocolScorer
+    from ict_jax.evaluation.extractors import Extractor
+    from ict_jax.evaluation.protocols import Protocol
+    from ict_jax.evaluation.references import Reference
+
+
+class Model(NamedTuple):
+    """A checkpoint, ready to be sampled.
+
+    Attributes:
+      mesh: all devices.
+      params: averaged.
+      config: resolved where there is a data set.
+      step: of the checkpoint.
+      dataset: of the model; None where it was not asked for.
+      out: where results go.
+    """
+
+    mesh: Any
+    params: Any
+    config: "Config"
+    step: int
+    dataset: "Dataset | None"
+    out: "epath.Path"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The flags of drawing and comparing."""
+    common.define_checkpoint(values)
+    flags.DEFINE_string(
+        "protocol",
+        "held-out",
+        "held-out, cifar10-train-50k, imagenet64-adm-50k or train-set.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_samples",
+        None,
+        "Images drawn (default: held-out 5,000, by protocol 50,000).",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "extractor",
+        None,
+        "Network of the features: inception (gives FID) or lite0 (default: the protocol's).",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "inception_weights",
+        None,
+        "File of the FID network (default: the environment's ICT_INCEPTION_WEIGHTS).",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "reference",
+        None,
+        "The .npz of the protocol imagenet64-adm-50k.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("first_seed", 0, "Seed of the first image.", flag_values=values)
+    flags.DEFINE_string(
+        "labels",
+        "even",
+        "Classes of a class-conditional model: even (seed modulo the number of classes), data (as "
+        "often as in the training set), one class for all, or one per seed, as in 0,1,2.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("batch_size", 256, "Images drawn at once.", flag_values=values)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Directory for the results (default: the work directory of the run).",
+        flag_values=values,
+    )
+
+
+def open_model(values: flags.FlagValues, *, with_data: bool) -> Model:
+    """Reads the checkpoint that the flags name, and makes the directory for results.
+
+    Raises:
+      ArgumentError: there is none, or its data set does not fit.
+    """
+    from ict_jax import build, checks, processes  # late: --help and mistakes answer at once
+    from ict_jax.checkpoints import load_ema, locate
+    from ict_jax.files import to_path, writable_directory
+    from ict_jax.training import parallel
+
+    checkpoint = common.value(values, "checkpoint")
+    processes.initialize()
+    parallel.keep_compiled()
+    mesh = parallel.make_mesh()
+    params, config, step = load_ema(
+        checkpoint,
+        step=common.value(values, "step"),
+        sharding=parallel.replicated(mesh),
+        what="--checkpoint",
+    )
+    dataset = None
+    if with_data:
+        dataset = build.build_dataset(config)
+        checks.check_classes(config, dataset)
+        config = checks.resolve(config, dataset)
+    # A step stands in the checkpoints directory of its work directory.
+    out = to_path(common.value(values, "out") or locate(checkpoint).parent.parent)
+    return Model(mesh, params, config, step, dataset, writable_directory(out, "--out"))
+
+
+def open_scorer(
+    values: flags.FlagValues, **options: Any
+) -> tuple[Model, "ProtocolScorer", dict[str, Any]]:
+    """Reads the checkpoint, the extractor and the reference that the flags name.
+
+    Args:
+      values: parsed flags.
+      **options: further ones of `ProtocolScorer`.
+
+    Returns:
+      The model, its scorer, and what makes scores comparable, for the results.
+
+    Raises:
+      ArgumentError: something of it is missing or does not fit.
+    """
+    from ict_jax import build  # late: --help and mistakes answer at once
+    from ict_jax.evaluation.at_scale import ProtocolScorer
+    from ict_jax.evaluation.extractors import find_extractor
+    from ict_jax.evaluation.protocols import find_protocol
+
+    protocol = find_protocol(common.value(values, "protocol"))
+    first, labels = common.value(values, "first_seed"), common.value(values, "labels")
+    count = common.value(values, "num_samples")
+    count = protocol.num_samples if count is None else count
+    require(
+        count >= 4,
+        f"--num_samples={count} must be at least 4; {protocol.num_samples:,} is usual.",
+    )
+    seeds = range(first, first + count)
+    extractor = find_extractor(
+        _extractor_name(values, protocol), common.value(values, "inception_weights")
+    )
+    model = open_model(values, with_data=protocol.reference == "train" or labels == "data")
+    classes = _labels(labels, seeds, model)
+    reference = _reference(values, protocol, extractor, model)
+    scorer = ProtocolScorer(
+        extractor,
+        reference,
+        build.build_draw(model.config),
+        model.mesh,
+        model.params,
+        seeds=seeds,
+        labels=classes,
+        directory=model.out / "evaluation",
+        batch_size=min(common.value(values, "batch_size"), count),
+        **build.sampler_arguments(model.config),
+        **options,
+    )
+    record = {
+        "protocol": protocol.name,
+        "as_the_protocol": count == protocol.num_samples and first == 0,
+        "n": count,
+        "seeds": [seeds.start, seeds.stop - 1],
+        "labels": labels if build.num_classes(model.config) else None,
+        "extractor": {"name": extractor.name, "sha256": extractor.digest},
+        "reference": {
+            "name": reference.name,
+            "sha256": reference.digest,
+            "n": reference.size,
+            "features": len(reference.features),
+        },
+        "checkpoint": common.value(values, "checkpoint"),
+        "step": model.step,
+        "ema_decay": model.config.training.ema_decay,
+    }
+    return model, scorer, record
+
+
+def _reference(
+    values: flags.FlagValues,
+    protocol: "Protocol",
+    extractor: "Extractor",
+    model: Model,
+) -> "Reference":
+    from ict_jax.caches import cache_directory
+    from ict_jax.evaluation import protocols, references
+    from ict_jax.evaluation.at_scale import progress
+    from ict_jax.files import to_path
+
+    if protocol.reference == "train":
+        dataset = model.dataset
+        assert dataset is not None
+        protocols.check_data(protocol, dataset.name, dataset.train.size, dataset.image_shape)
+        return references.reference_of(
+            f"{dataset.name}, training split",
+            dataset.train,
+            extractor,
+            model.mesh,
+            cache=to_path(cache_directory("references")),
+            told=progress("real images"),
+        )
+    path = common.required(values, "reference", "--reference=VIRTUAL_imagenet64_labeled.npz")
+    assert protocol.image_shape is not None
+    require(
+        tuple(model.config.image_shape) == protocol.image_shape,
+        f"--protocol={protocol.name} is for images of {protocol.image_shape} and the model draws "
+        f"{tuple(model.config.image_shape)}; use --protocol=train-set.",
+    )
+    return references.reference_of_file(path, extractor, model.mesh, protocol.image_shape)
+
+
+def _extractor_name(values: flags.FlagValues, protocol: "Protocol") -> str:
+    given = common.value(values, "extractor")
+    require(
+        protocol.extractor in (None, given) or given is None,
+        f"--protocol={protocol.name} compares in the features of {protocol.extractor} and "
+        f"--extractor={given} was given; leave it out, or use --protocol=train-set.",
+    )
+    name = protocol.extractor or given or ""
+    require(
+        bool(name),
+        f"--protocol={protocol.name} needs --extractor: inception (its weights are a file of "
+        "yours) or lite0 (pip install 'ict_jax[lite0]').",
+    )
+    return name
+
+
+def _labels(text: str, seeds: range, model: Model) -> Any:
+    """One class per seed, or None for the sampler's."""
+    from ict_jax import build
+    from ict_jax.data import measured_part
+    from ict_jax.data.labels import labels_as_in
+
+    if text == "even":
+        return None
+    classes = build.num_classes(model.config)
+    require(classes > 0, f"--labels={text} was given and the model is unconditional; leave it out.")
+    if text == "data":
+        assert model.dataset is not None
+        counts = np.bincount(measured_part(model.dataset.train).labels, minlength=classes)
+        return labels_as_in(seeds, counts)
+    return np.asarray(common.parse_labels(text, len(seeds)), np.int32)
+
+
+def open_held_out(
+    values: flags.FlagValues,
+) -> tuple[Model, Callable[[Sequence[float]], float], Callable[[Sequence[float]], str]]:
+    """The model, its distance to the validation split, and a key for each distance.
+
+    Raises:
+      ArgumentError: there is no checkpoint, or its data set does not fit.
+    """
+    from ict_jax import build  # late: --help and mistakes answer at once
+    from ict_jax.evaluation.scores import Scorer
+    from ict_jax.sampler import Sampler
+    from ict_jax.training.parallel import fingerprint_of
+
+    model = open_model(values, with_data=True)
+    assert model.dataset is not None
+    count = common.value(values, "num_samples")
+    scorer = Scorer(model.dataset, num_samples=5000 if count is None else count)
+    first = common.value(values, "first_seed")
+    seeds = range(first, first + scorer.num_samples)
+    labels = _labels(common.value(values, "labels"), seeds, model)
+    sampler = Sampler(
+        build.build_draw(model.config),
+        model.mesh,
+        **build.sampler_arguments(model.config),
+        batch_size=common.value(values, "batch_size"),
+    )
+    marks = [fingerprint_of(model.params), seeds, common.value(values, "labels")]
+
+    def distance(sigmas: Sequence[float]) -> float:
+        batches = sampler.batches(model.params, seeds, sigmas, labels)
+        return scorer.validation_distance(np.concatenate(list(batches)))
+
+    return model, distance, lambda sigmas: f"held-out {marks} {list(sigmas)}"
+
+
+def check_held_out(values: flags.FlagValues, names: Sequence[str] = ()) -> None:
+    """Raises `ArgumentError` if a flag was given that belongs to scores by protocol."""
+    for name in ("extractor", "inception_weights", "reference", *names):
+        require(
+            common.value(values, name) is None,
+            f"--{name} belongs to scores by protocol, and --protocol=held-out is asked for; leave "
+            "it out, or use --protocol=train-set.",
+        )
+
+
+def schedules(
+    config: "Config", sigmas: str | None, second_sigma: float | None, steps: int | None
+) -> dict[str, Sequence[float]]:
+    """Sets of noise levels to score, by name.
+
+    Args:
+      config: resolved.
+      sigmas: as given; default: one step and two steps.
+      second_sigma: of two steps; default: the config's.
+      steps: of the Karras grid, for diffusion models.
+
+    Raises:
+      ArgumentError: several of them are given.
+    """
+    from ict_jax import build
+
+    require(
+        sum(value is not None for value in (sigmas, second_sigma, steps)) <= 1,
+        "--sigmas, --second_sigma and --steps all say at which levels to sample; give one of them.",
+    )
+    if sigmas is not None:
+        levels = common.parse_sigmas(sigmas)
+        return {f"{len(levels)} levels": levels}
+    if steps is not None or build.is_diffusion(config):
+        levels = build.grid(config, steps)
+        return {f"{len(levels)} levels": levels}
+    first = config.discretization.sigma_max
+    second = config.sampling.second_sigma if second_sigma is None else second_sigma
+    return {"one step": (first,), "two steps": (first, second)}

@@ -1,0 +1,92 @@
+"""Ways of scoring samples, by name: how many, in whose features, against which images."""
+
+from typing import NamedTuple
+
+from ict_jax.core.errors import ArgumentError, require
+
+HELD_OUT = "held-out"
+"""The protocol of small sets: the classifier of the data set, 20 splits (`scores.py`)."""
+
+
+class Protocol(NamedTuple):
+    """What must be the same for two scores to be comparable.
+
+    Attributes:
+      name: under which scores are reported.
+      num_samples: drawn, with the seeds 0, 1, 2, ...
+      extractor: the network in whose features images are compared; None: the user's choice.
+      reference: "train": the whole training split of the model's data set; "file": statistics
+        and images of a file that the user has.
+      num_reference: images of the reference; None: as many as the set has.
+      image_shape: of samples and reference; None: any.
+      source: where the protocol is from.
+    """
+
+    name: str
+    num_samples: int
+    extractor: str | None
+    reference: str
+    num_reference: int | None
+    image_shape: tuple[int, int, int] | None
+    source: str
+
+
+_PROTOCOLS = (
+    Protocol(
+        "cifar10-train-50k",
+        50_000,
+        "inception",
+        "train",
+        50_000,
+        (32, 32, 3),
+        "CM and iCT on CIFAR-10: FID of 50,000 samples against the training images",
+    ),
+    Protocol(
+        "imagenet64-adm-50k",
+        50_000,
+        "inception",
+        "file",
+        None,
+        (64, 64, 3),
+        "ADM, CM and iCT on ImageNet 64x64: FID of 50,000 samples against the statistics of "
+        "OpenAI's VIRTUAL_imagenet64_labeled.npz, precision and recall against its images",
+    ),
+    Protocol(
+        "train-set", 50_000, None, "train", None, None, "any data set, against its training images"
+    ),
+)
+
+NAMES = (HELD_OUT, *(protocol.name for protocol in _PROTOCOLS))
+
+
+def find_protocol(name: str) -> Protocol:
+    """A protocol by its name, all but `HELD_OUT`.
+
+    Raises:
+      ArgumentError: there is none.
+    """
+    for protocol in _PROTOCOLS:
+        if protocol.name == name:
+            return protocol
+    raise ArgumentError(f"--protocol={name} is not known; use one of {', '.join(NAMES)}.")
+
+
+def check_data(protocol: Protocol, name: str, size: int, shape: tuple[int, ...]) -> None:
+    """Raises `ArgumentError` unless a training split is what a protocol compares with.
+
+    Args:
+      protocol: of the scores.
+      name: of the model's data set.
+      size: images in its training split.
+      shape: of an image.
+    """
+    require(
+        protocol.image_shape in (None, tuple(shape)),
+        f"--protocol={protocol.name} is for images of {protocol.image_shape} and {name} has "
+        f"{tuple(shape)}; use --protocol=train-set.",
+    )
+    require(
+        protocol.num_reference in (None, size),
+        f"--protocol={protocol.name} compares with {protocol.num_reference} training images and "
+        f"{name} has {size}; use --protocol=train-set.",
+    )

@@ -1,0 +1,171 @@
+"""What samples are compared with: moments and features of real images, kept by their content."""
+
+import hashlib
+import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from ict_jax.core.errors import ArgumentError, require
+from ict_jax.data import Examples
+from ict_jax.evaluation.collect import Describer, content_hash, image_batches, joined
+from ict_jax.evaluation.extractors import Extractor
+from ict_jax.evaluation.frechet import Moments, MomentSums
+from ict_jax.files import failures, to_path
+from ict_jax.processes import is_main, wait_for_all
+
+MOST_FEATURES = 10_000
+"""Real images whose features are kept, for kernel distance, precision and recall."""
+
+BATCH = 256
+
+
+class Reference(NamedTuple):
+    """Real images in the features of an extractor.
+
+    Attributes:
+      name: of the set, or of the file.
+      digest: SHA-256 of its images, or of the file.
+      size: how many images the moments are of; None where a file does not say.
+      moments: of all their features.
+      features: of at most `MOST_FEATURES` of them, at random (NumPy seed 0).
+    """
+
+    name: str
+    digest: str
+    size: int | None
+    moments: Moments
+    features: Float[np.ndarray, "m d"]
+
+
+def reference_of(
+    name: str,
+    data: Examples,
+    extractor: Extractor,
+    mesh: Mesh,
+    *,
+    cache: epath.Path,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Reference:
+    """Statistics of all images of a set, computed once for the same images and extractor.
+
+    Args:
+      name: of the set.
+      data: the images.
+      extractor: of the features.
+      mesh: devices that share the work.
+      cache: directory of what was computed before, by hashes of images and weights.
+      told: called with how many are done, and of how many.
+
+    Raises:
+      ArgumentError: there are fewer than two images.
+    """
+    require(
+        data.size >= 2,
+        f"{name} has {data.size} images to compare with, expected at least two; add images.",
+    )
+    digest = content_hash(data)
+    path = cache / f"reference_{digest[:16]}_{extractor.name}_{extractor.digest[:16]}.npz"
+    found = _read(path)
+    if found is None:
+        found = _compute(data, extractor, mesh, told)
+        _write(path, found)
+    moments, features = found
+    return Reference(name, digest, data.size, moments, features)
+
+
+def _compute(
+    data: Examples, extractor: Extractor, mesh: Mesh, told: Callable[[int, int], None]
+) -> tuple[Moments, np.ndarray]:
+    chosen = np.zeros(data.size, bool)
+    chosen[np.random.default_rng(0).permutation(data.size)[:MOST_FEATURES]] = True
+    batches = image_batches(data, np.arange(data.size), BATCH)
+    sums, kept, done = None, [], 0
+    for part in Describer(extractor, mesh, BATCH)(batches):
+        own = MomentSums.of(part.features)
+        sums = own if sums is None else sums.merge(own)
+        kept.append(part.features[chosen[done : done + len(part.features)]])
+        done += len(part.features)
+        told(done, data.size)
+    assert sums is not None
+    return sums.moments(), np.concatenate(kept)
+
+
+def _write(path: epath.Path, found: tuple[Moments, np.ndarray]) -> None:
+    """By the first process; where it cannot be written it is computed again next time."""
+    moments, features = found
+    if is_main():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            with partial.open("wb") as file:
+                np.savez(file, **moments._asdict(), features=features)
+            partial.replace(path)
+        except failures():
+            pass
+    wait_for_all("statistics of the reference")
+
+
+def _read(path: epath.Path) -> tuple[Moments, np.ndarray] | None:
+    """None if it is not there or cannot be read."""
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return Moments(arrays["mean"], arrays["covariance"]), arrays["features"]
+    except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def reference_of_file(
+    path: str, extractor: Extractor, mesh: Mesh, image_shape: tuple[int, int, int]
+) -> Reference:
+    """Statistics `mu` and `sigma` and images `arr_0` of a file in the format of ADM's evaluation.
+
+    Args:
+      path: of the .npz.
+      extractor: the Inception network, of whose features the statistics are.
+      mesh: devices that share the work.
+      image_shape: that the images must have.
+
+    Raises:
+      ArgumentError: there is no such file, or it is not in the format.
+    """
+    file = to_path(path)
+    require(
+        file.is_file(),
+        f"--reference={path} is not a file; give OpenAI's VIRTUAL_imagenet64_labeled.npz "
+        "(github.com/openai/guided-diffusion, evaluations).",
+    )
+    try:
+        with file.open("rb") as opened:
+            digest = hashlib.sha256()
+            while block := opened.read(2**20):
+                digest.update(block)
+            opened.seek(0)
+            with np.load(opened) as arrays:
+                mean, covariance = arrays["mu"], arrays["sigma"]
+                images = arrays["arr_0"]
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ArgumentError(
+            f"--reference={path} is not a reference file ({error}); it must be an .npz with the "
+            "arrays mu, sigma and arr_0."
+        ) from error
+    require(
+        images.dtype == np.uint8 and images.shape[1:] == image_shape and len(images) >= 2,
+        f"--reference={path} holds images {images.shape} of {images.dtype}, expected uint8 "
+        f"[n, {', '.join(map(str, image_shape))}]; use the file for this resolution.",
+    )
+    chosen = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MOST_FEATURES])]
+    batches = (chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH))
+    features = joined(list(Describer(extractor, mesh, BATCH)(batches))).features
+    d = features.shape[1]
+    require(
+        mean.shape == (d,) and covariance.shape == (d, d),
+        f"--reference={path} has statistics of {mean.shape} and {covariance.shape}, expected "
+        f"({d},) and ({d}, {d}), the features of {extractor.name}; use its own file.",
+    )
+    moments = Moments(mean.astype(np.float64), covariance.astype(np.float64))
+    return Reference(file.name, digest.hexdigest(), None, moments, features)
