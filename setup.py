@@ -68,6 +68,7 @@ setup(
             "ict-prepare = ict_jax.cli.prepare:main",
             "ict-preflight = ict_jax.cli.preflight:main",
             "ict-evaluate = ict_jax.cli.evaluate:main",
+            "ict-report = ict_jax.cli.report:main",
             "ict-search-sigmas = ict_jax.cli.search_sigmas:main",
         ]
     },

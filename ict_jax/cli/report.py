@@ -1,0 +1,58 @@
+"""Writes one HTML page about a run: samples, scores, charts and config.
+
+  python -m ict_jax.cli.report --workdir=runs/digits
+  python -m ict_jax.cli.report --workdir=gs://bucket/runs/digits --out=digits.html
+
+The page needs no network and nothing beside it, on a phone as on a large screen. A run that is
+still going on can be reported too. Needs matplotlib (the extra figures).
+"""
+
+import sys
+
+from absl import flags
+
+from ict_jax.cli import common
+from ict_jax.core.errors import require
+
+
+def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("workdir", None, "Work directory of a run.", flag_values=values)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "The page, a name ending in .html (default: report.html in the work directory).",
+        flag_values=values,
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    """Reads the run and writes the page as the flags say."""
+    workdir = common.required(values, "workdir", "--workdir=runs/digits")
+    out = common.value(values, "out")
+    require(
+        out is None or out.endswith(".html"),
+        f"--out={out} does not end in .html; name the page, as in --out=report.html.",
+    )
+
+    from ict_jax.console import say  # late: --help and mistakes answer at once
+    from ict_jax.files import to_path
+    from ict_jax.report.page import report
+    from ict_jax.report.read import read_run
+    from ict_jax.report.write import write_whole
+
+    left = read_run(workdir)
+    for note in left.notes:
+        say(f"WARNING: {note}")
+    path = to_path(workdir) / "report.html" if out is None else to_path(out)
+    write_whole(path, report(left), "--out")
+    say(f"written: {path}")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(common.run(run, define_flags, __doc__ or ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Pictures to be shown in a page."""
+
+import io
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+
+class Picture(NamedTuple):
+    """A PNG file, and its size in pixels."""
+
+    png: bytes
+    width: int
+    height: int
+
+
+def as_picture(png: bytes) -> Picture:
+    """A picture from the content of its file.
+
+    Raises:
+      ValueError: it is damaged, or no PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
+            picture.load()
+            return Picture(png, *picture.size)
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = "no PNG file" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(str(reason)) from error
+
+
+def reduced(picture: Picture, width: int) -> Picture:
+    """The picture, made smaller if it is wider than `width`."""
+    if picture.width <= width:
+        return picture
+    height = max(round(picture.height * width / picture.width), 1)
+    png = io.BytesIO()
+    with Image.open(io.BytesIO(picture.png), formats=["PNG"]) as image:
+        image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS).save(png, "PNG")
+    return Picture(png.getvalue(), width, height)
