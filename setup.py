@@ -26,6 +26,7 @@ setup(
         "grain>=0.2.18",
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "matplotlib>=3.10",  # the report
         "ml_collections>=1.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
@@ -42,7 +43,6 @@ setup(
         "gcs": ["gcsfs"],  # work directories in buckets
         # Preparing sets of TFDS itself; reading them does without.
         "tfds": ["importlib_resources", "tensorflow-cpu>=2.20"],
-        "figures": ["matplotlib"],  # for benchmarks
         "parity": ["diffusers>=0.35", "torch>=2.8"],  # networks of others to compare with
         "test": [
             "beartype",

@@ -4,7 +4,7 @@
   python -m ict_jax.cli.report --workdir=gs://bucket/runs/digits --out=digits.html
 
 The page needs no network and nothing beside it, on a phone as on a large screen. A run that is
-still going on can be reported too. Needs matplotlib (the extra figures).
+still going on can be reported too.
 """
 
 import sys
