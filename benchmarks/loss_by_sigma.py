@@ -4,7 +4,7 @@
 
 While a run trains, N doubles and with it the meaning of the logged loss; so the untrained network
 and every checkpoint are also measured on the same held-out images, noises and pairs of levels of
-the final N. Writes OUT.json and OUT.png; needs the extra `figures`.
+the final N. Writes OUT.json and OUT.png.
 """
 
 import argparse

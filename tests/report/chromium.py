@@ -36,6 +36,11 @@ def find():
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+LOADED = """
+new Promise(done => document.readyState == "complete" ? done() : addEventListener("load", done))
+  .then(() => {})
+"""
+
 BROKEN_PICTURES = """
 Promise.all([...document.images].map(
   picture => picture.decode().then(() => "", () => picture.alt || "no alt")
@@ -71,11 +76,6 @@ class Tab:
                 return answer["result"]
             self.events.append(answer)
 
-    def wait_for(self, method):
-        """Returns when such an event has come."""
-        while not any(event.get("method") == method for event in self.events):
-            self.events.append(self._next())
-
     def _next(self):
         deadline = time.monotonic() + SECS
         while b"\0" not in self._buffer:
@@ -100,7 +100,7 @@ class Tab:
         self("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
         self("Page.navigate", url=Path(page).absolute().as_uri())
-        self.wait_for("Page.loadEventFired")
+        self.evaluate(LOADED)
 
     def evaluate(self, expression):
         """The value of an expression of JavaScript in the page."""
