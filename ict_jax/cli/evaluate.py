@@ -25,7 +25,6 @@ import sys
 from absl import flags
 
 from ict_jax.cli import common, scoring
-from ict_jax.core.errors import require
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
@@ -105,13 +104,8 @@ def _held_out(values: flags.FlagValues) -> None:
     from ict_jax.sampler import Sampler
 
     checkpoint = common.value(values, "checkpoint")
-    model = scoring.open_model(values, with_data=True)
+    model = scoring.open_model(values, with_data=True, diffusion_use=scoring.GRID)
     assert model.dataset is not None
-    require(
-        not build.is_diffusion(model.config),
-        f"--checkpoint={checkpoint} is a diffusion model, and --protocol=held-out scores "
-        "consistency models; use --protocol=train-set.",
-    )
     arguments = build.sampling_arguments(model.config)
     given, second_sigma = (common.value(values, name) for name in ("num_samples", "second_sigma"))
     arguments["num_samples"] = 5000 if given is None else given

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ict_jax.evaluation.references import Reference
 
 
+GRID = "ict_jax.cli.evaluate --protocol=train-set --steps=N: its levels are the Karras grid"
+"""What a diffusion model is scored by."""
+
+
 class Model(NamedTuple):
     """A checkpoint, ready to be sampled.
 
@@ -90,8 +94,15 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
-def open_model(values: flags.FlagValues, *, with_data: bool) -> Model:
+def open_model(
+    values: flags.FlagValues, *, with_data: bool, diffusion_use: str | None = None
+) -> Model:
     """Reads the checkpoint that the flags name, and makes the directory for results.
+
+    Args:
+      values: parsed flags.
+      with_data: whether the data set of the model is read.
+      diffusion_use: what to use instead for a diffusion model, where these are refused.
 
     Raises:
       ArgumentError: there is none, or its data set does not fit.
@@ -110,6 +121,11 @@ def open_model(values: flags.FlagValues, *, with_data: bool) -> Model:
         step=common.value(values, "step"),
         sharding=parallel.replicated(mesh),
         what="--checkpoint",
+    )
+    require(
+        diffusion_use is None or not build.is_diffusion(config),
+        f"--checkpoint={checkpoint} is a diffusion model, and this command, as asked, scores "
+        f"consistency models; use {diffusion_use}.",
     )
     dataset = None
     if with_data:
@@ -268,7 +284,7 @@ def open_held_out(
     from ict_jax.sampler import Sampler
     from ict_jax.training.parallel import fingerprint_of
 
-    model = open_model(values, with_data=True)
+    model = open_model(values, with_data=True, diffusion_use=GRID)
     assert model.dataset is not None
     count = common.value(values, "num_samples")
     scorer = Scorer(model.dataset, num_samples=5000 if count is None else count)

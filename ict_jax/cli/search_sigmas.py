@@ -50,8 +50,7 @@ def run(values: flags.FlagValues) -> None:
         measure, key = scorer.distance, scorer.key
     require(
         not build.is_diffusion(model.config),
-        f"--checkpoint={checkpoint} is a diffusion model, sampled on the Karras grid; give --steps "
-        "to ict_jax.cli.evaluate.",
+        f"--checkpoint={checkpoint} is a diffusion model; use {scoring.GRID}.",
     )
     kept = Kept(model.out / "evaluation" / "distances.json")
 

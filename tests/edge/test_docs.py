@@ -44,6 +44,7 @@ def smoke_form(line):
     return [str(Path(sys.executable).parent / "ict-train"), *words[1:]]
 
 
+@pytest.mark.slow
 def test_commands_run_in_the_order_of_the_page(tmp_path):
     os.symlink(ROOT / "configs", tmp_path / "configs")
     photos(tmp_path / "photos", count=30)

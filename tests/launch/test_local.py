@@ -53,7 +53,7 @@ def launch(tmp_path):
 
 def test_each_process_gets_its_index_and_the_flags(launch):
     process = launch("3", "--a=b c", "exit0,0,0")
-    out, error = process.communicate(timeout=30)
+    out, error = process.communicate(timeout=120)
     assert process.returncode == 0
     words = ["-m", "ict_jax.cli.train", "--a=b c", "exit0,0,0"]
     lines = sorted(out.splitlines())
@@ -65,10 +65,10 @@ def test_each_process_gets_its_index_and_the_flags(launch):
 
 def test_gpus_are_shared_out_equally(launch):
     gpus = {"CUDA_VISIBLE_DEVICES": "4,5,6,7", "JAX_PLATFORMS": ""}
-    out, _ = launch("2", "exit0,0", **gpus).communicate(timeout=30)
+    out, _ = launch("2", "exit0,0", **gpus).communicate(timeout=120)
     told = {line[:3]: line.split()[3] for line in out.splitlines()}
     assert told == {"[0]": "0,1", "[1]": "2,3"}
-    out, _ = launch("2", "exit0,0", **{**gpus, "JAX_PLATFORMS": "cpu"}).communicate(timeout=30)
+    out, _ = launch("2", "exit0,0", **{**gpus, "JAX_PLATFORMS": "cpu"}).communicate(timeout=120)
     assert {line.split()[3] for line in out.splitlines()} == {"None"}
 
 
@@ -78,7 +78,7 @@ def test_a_signal_reaches_all_and_all_may_save(launch, number):
     for _ in range(2):
         assert process.stdout.readline()
     process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 75
     assert sorted(out.splitlines()) == ["[0] saved", "[1] saved"]
 
@@ -89,14 +89,14 @@ def test_a_signal_reaches_all_and_all_may_save(launch, number):
 )
 def test_the_exit_code_tells_the_worst(launch, codes, expected):
     process = launch("2", f"exit{codes}")
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == expected
 
 
 def test_when_one_fails_the_others_are_stopped_after_a_time(launch):
     process = launch("2", "fail3", ICT_GRACE_SECS="1")
     started = time.monotonic()
-    out, error = process.communicate(timeout=30)
+    out, error = process.communicate(timeout=120)
     assert process.returncode == 3 and 1 < time.monotonic() - started < 15
     assert "[0] saved" in out
     assert "process 1 ended with exit code 3" in error and "have not ended within 1 s" in error
@@ -104,5 +104,5 @@ def test_when_one_fails_the_others_are_stopped_after_a_time(launch):
 
 def test_a_process_that_does_not_listen_is_killed(launch):
     process = launch("2", "fail1", "deaf", ICT_GRACE_SECS="0")
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 1 and "process 0 ended with exit code 137" in error

@@ -141,6 +141,7 @@ def random_network(model, size=8, seed=0):
 MODELS = pytest.mark.parametrize("model", [TINY_NCSNPP, TINY_ADM], ids=["ncsnpp", "adm"])
 
 
+@pytest.mark.slow
 @MODELS
 def test_scan_and_remat_change_neither_outputs_nor_gradients(model):
     model = model.clone(
