@@ -1,6 +1,6 @@
 """Breaks real training runs in every way that jobs break, and looks at what is left of them.
 
-  python -m benchmarks.faults                    # the counts in docs/training.md
+  python -m benchmarks.faults                    # the counts in docs/parallel.md
   python -m benchmarks.faults --only kill stop   # some of the faults
   python -m benchmarks.faults --few              # two or three of each
 
@@ -10,8 +10,8 @@ the same command, and must end with the very parameters of an undisturbed run: t
 the last checkpoints, two sums over all their bits, are compared. On another layout of devices,
 where sums are rounded otherwise, losses and samples must agree to rounding.
 
-A fault that is not survived ends the command with 1 and says which. `disk` needs root, to make a
-small file system in memory; without, it is left out, and the output says so.
+A fault that is not survived ends the command with 1 and says which. `disk` and `disk_of_two` need
+root, to make a small file system in memory; without, they are left out, and the output says so.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import contextlib
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ from benchmarks.jobs import (
     fingerprint,
     finish,
     losses,
+    samples,
     saved_steps,
 )
 
@@ -188,7 +190,8 @@ class Trials:
             longest = max(longest, time.monotonic() - died)
             check(code not in (0, SAVED_AFTER_SIGTERM), f"the other ended with {code}", job)
             said = job.said(number % 2)
-            reason = re.search(r"(?i)another task died|connection closed|peer|coordinat", said)
+            told = [line for line in said.splitlines() if not line.startswith("[Gloo]")]
+            reason = re.search(r"(?i)another task died|cannot go on", "\n".join(told))
             check(reason is not None, "the other did not say why", job)
             seen.add(code)
         finish(workdir, processes=2)
@@ -214,7 +217,7 @@ class Trials:
         finish(workdir)
         difference = np.max(np.abs(losses(workdir) / losses(expected) - 1))
         check(difference < 1e-4, f"the losses differ by up to {difference:.1e}")
-        pixels = np.abs(self.samples(workdir).astype(int) - self.samples(expected))
+        pixels = np.abs(samples(workdir).astype(int) - samples(expected))
         check(
             pixels.max() <= 1 and (pixels == 0).mean() > 0.999, f"samples differ by {pixels.max()}"
         )
@@ -223,19 +226,6 @@ class Trials:
             f"losses agree to {difference:.0e}, {(pixels == 0).mean():.2%} of the samples' values "
             "are equal"
         )
-
-    def samples(self, workdir: Path) -> np.ndarray:
-        """Sixteen images of a finished run."""
-        out = self.workdir("samples")
-        command = [sys.executable, "-m", "ict_jax.cli.sample", f"--checkpoint={workdir}"]
-        subprocess.run(
-            [*command, "--seeds=0-15", f"--out={out}"],
-            cwd=ROOT,
-            env={**os.environ, **QUICK},
-            check=True,
-            capture_output=True,
-        )
-        return np.load(out / "samples.npz")["images"]
 
     def corrupt(self, count: int) -> str:
         """A bit is turned or the end cut off in a random file of the newest checkpoint."""
@@ -279,32 +269,76 @@ class Trials:
         if os.geteuid() != 0:
             return "left out: only root can make a small file system"
         for number in range(count):
-            go_on = bool(number % 2)
-            with small_disk(self.directory / f"disk_{number}", megabytes=16) as disk:
-                workdir = disk / "run"
-                policy = f"--config.checkpointing.stop_on_failed_save={not go_on}"
-                job = Job(workdir, policy, logs=self.directory)
-                job.wait_for("compiled the training step")
-                while not saved_steps(workdir):
-                    time.sleep(0.02)
-                filling = disk / "filling"
-                with contextlib.suppress(OSError), filling.open("wb") as file:
-                    while True:
-                        file.write(bytes(2**12))
-                        file.flush()
-                if go_on:
-                    check(job.wait_for("could not be saved"), "it did not say so", job)
-                    filling.unlink()
-                    check(set(job.wait()) == {0}, "it did not go on", job)
-                else:
-                    (code,) = job.wait()
-                    check(code == NOT_SAVED, f"a full disk gave the exit code {code}", job)
-                    check("No space left" in job.said(), "it did not say why", job)
-                    check(bool(saved_steps(workdir)), "the good checkpoint is gone", job)
-                    filling.unlink()
-                    finish(workdir, logs=self.directory)
-                self.equals_undisturbed(workdir, all_logged=False)
+            self._fill_disk(f"disk_{number}", go_on=bool(number % 2))
         return f"{count} full disks, said and survived; every run ended bitwise equal"
+
+    def disk_of_two(self, count: int) -> str:
+        """The disk that two processes share is full."""
+        if os.geteuid() != 0:
+            return "left out: only root can make a small file system"
+        longest = 0.0
+        for number in range(count):
+            secs = self._fill_disk(f"two_{number}", go_on=bool(number % 2), processes=2)
+            longest = max(longest, secs)
+        return f"{count} full disks, said within {longest:.0f} s; every run ended bitwise equal"
+
+    def _fill_disk(self, name: str, *, go_on: bool, processes: int = 1) -> float:
+        """Seconds from the full disk to what is said of it."""
+        with small_disk(self.directory / name, megabytes=16) as disk:
+            workdir = disk / "run"
+            policy = f"--config.checkpointing.stop_on_failed_save={go_on is False}"
+            job = Job(workdir, policy, logs=self.directory, processes=processes)
+            job.wait_for("compiled the training step")
+            while not saved_steps(workdir):
+                time.sleep(0.02)
+            filling, full = disk / "filling", time.monotonic()
+            with contextlib.suppress(OSError), filling.open("wb") as file:
+                while True:
+                    file.write(bytes(2**12))
+                    file.flush()
+            if go_on:
+                check(job.wait_for("could not be saved", PEER_SECS), "it did not say so", job)
+                secs = time.monotonic() - full
+                filling.unlink()
+                check(set(job.wait()) == {0}, "it did not go on", job)
+            else:
+                self._check_not_saved(job, workdir)
+                secs = time.monotonic() - full
+                filling.unlink()
+                finish(workdir, logs=self.directory, processes=processes)
+            self.equals_undisturbed(workdir, processes, all_logged=False)
+        return secs
+
+    def _check_not_saved(self, job: Job, workdir: Path) -> None:
+        codes = job.wait(PEER_SECS)
+        check(NOT_SAVED in codes and 0 not in codes, f"the exit codes are {codes}", job)
+        said = "".join(job.said(index) for index in range(len(codes)))
+        check("not saved: the checkpoint of step" in said, "it did not say why", job)
+        check(bool(saved_steps(workdir)), "the good checkpoint is gone", job)
+
+    def write_error_of_one(self, count: int) -> str:
+        """One of two processes cannot write its part, which is larger than it may be."""
+        longest = 0.0
+        for number in range(count):
+            go_on, workdir = bool(number % 2), self.workdir("write_error_of_one")
+            policy = f"--config.checkpointing.stop_on_failed_save={go_on is False}"
+            job = Job(workdir, policy, processes=2)
+            job.wait_for("compiled the training step")
+            while not saved_steps(workdir):
+                time.sleep(0.02)
+            pid, failing = job.processes[1].pid, time.monotonic()
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+            if go_on:
+                check(job.wait_for("could not be saved", PEER_SECS), "it did not say so", job)
+                longest = max(longest, time.monotonic() - failing)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+                check(set(job.wait()) == {0}, "it did not go on", job)
+            else:
+                self._check_not_saved(job, workdir)
+                longest = max(longest, time.monotonic() - failing)
+                finish(workdir, processes=2)
+            self.equals_undisturbed(workdir, 2, all_logged=False)
+        return f"{count} write errors, said within {longest:.0f} s; every run ended bitwise equal"
 
     def nan(self, count: int) -> str:
         """The optimizer's state becomes NaN at a random step: it stops, what is good is kept."""
@@ -378,6 +412,8 @@ COUNTS = {
     "lose_peer": 4,
     "layouts": 7,
     "disk": 4,
+    "disk_of_two": 2,
+    "write_error_of_one": 4,
     "corrupt": 20,
     "nan": 3,
 }

@@ -148,3 +148,17 @@ def finish(workdir: Path, *extra: str, **layout: Any) -> Job:
     codes = job.wait()
     check(set(codes) == {0}, f"the job ended with {codes}", job)
     return job
+
+
+def samples(workdir: Path) -> np.ndarray:
+    """Sixteen images of a finished run."""
+    out = workdir.parent / f"{workdir.name}.samples"
+    command = [sys.executable, "-m", "ict_jax.cli.sample", f"--checkpoint={workdir}"]
+    subprocess.run(
+        [*command, "--seeds=0-15", f"--out={out}"],
+        cwd=ROOT,
+        env={**os.environ, **QUICK},
+        check=True,
+        capture_output=True,
+    )
+    return np.load(out / "samples.npz")["images"]

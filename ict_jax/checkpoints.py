@@ -14,15 +14,15 @@ from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 from ict_jax.files import to_path
-from ict_jax.store import (
-    DIRECTORY,
-    FINGERPRINT,
-    HALF_WRITTEN,
-    NOT_THE_FILE,
-    damaged,
-    is_whole,
+from ict_jax.reading import (
+    fingerprints,
+    read_fingerprints,
+    read_items,
+    read_json,
+    reading,
     refuse_changed,
 )
+from ict_jax.store import DIRECTORY, HALF_WRITTEN, is_whole
 from ict_jax.training.state import Params
 
 
@@ -50,28 +50,21 @@ def load_ema(
       what: the name of the path in messages.
 
     Raises:
-      ArgumentError: there is no whole checkpoint.
+      ArgumentError: there is no whole checkpoint, or it cannot be read.
     """
     item = locate(path, step, what=what)
     if sharding is None:
         sharding = SingleDeviceSharding(jax.devices()[0])
-    try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            config = ConfigDict(reader.restore(item / "config"))
+    with reading(item):
+        stored = read_json(item, "config")
+        config = ConfigDict(stored)
         shapes = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
         )
-        with ocp.StandardCheckpointer() as reader:
-            params = reader.restore(item / "ema", abstract)
-        if (item / FINGERPRINT).is_dir():
-            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-                saved = reader.restore(item / FINGERPRINT)
-            refuse_changed(item, saved, config.to_dict(), ema=params)
-    except (ArgumentError, *NOT_THE_FILE):
-        raise
-    except Exception as error:  # Orbax raises just that
-        raise damaged(item, error) from error
+        params = read_items(item, ema=ocp.args.StandardRestore(abstract))["ema"]
+        found = fingerprints(stored, ema=params)
+        refuse_changed(item, read_fingerprints(item), found)
     return Loaded(params, config, int(item.name))
 
 
@@ -119,6 +112,11 @@ def locate(
       ArgumentError: nothing is there, or nothing whole, or not that step.
     """
     path = to_path(path)
+    with reading(path):
+        return _locate(path, step, what)
+
+
+def _locate(path: epath.Path, step: int | None, what: str) -> epath.Path:
     require(path.exists(), f"{what}={path} does not exist; give a work directory of a run.")
     require(
         path.is_dir() and HALF_WRITTEN not in path.name,

@@ -1,13 +1,14 @@
 """Directories that are written to, on a disk or in a bucket (gs://...)."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from etils import epath
 
@@ -62,30 +63,48 @@ def is_remote(path: str | os.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+@contextlib.contextmanager
+def writing(path: AnyPath, what: str) -> Iterator[None]:
+    """What fails in it, to write or to make a file, is told in one sentence.
+
+    Raises:
+      ArgumentError: it failed; `what` names the path in the message.
+    """
+    try:
+        yield
+    except failures() as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ArgumentError(
+            f"{what}={path} cannot be written to ({reason}); give a directory of your own, with "
+            "room in it."
+        ) from error
+
+
 def writable_directory(path: AnyPath, what: str) -> AnyPath:
     """Makes a directory and checks that files can be written there.
 
     Raises:
       ArgumentError: it cannot be; `what` names it in the message.
     """
-    try:
+    with writing(path, what):
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write_test_{uuid.uuid4().hex}"
-        probe.write_text("")
-        probe.unlink()
-    except failures() as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ArgumentError(
-            f"{what}={path} cannot be written to ({reason}); give a directory of your own."
-        ) from error
+        try:
+            probe.write_text("not empty, for a full disk takes empty files\n")
+        finally:
+            probe.unlink(missing_ok=True)
     return path
+
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def locked_directory(path: AnyPath, what: str) -> Iterator[None]:
     """Makes a directory and holds a lock on it, which the system frees if the process dies.
 
-    There are no locks in a bucket: nothing keeps two jobs from writing to the same place there.
+    There are no locks in a bucket, nor on some shared disks, where this is said: nothing keeps two
+    jobs from writing to the same place there.
 
     Raises:
       ArgumentError: it cannot be written to, or another process holds the lock.
@@ -94,16 +113,29 @@ def locked_directory(path: AnyPath, what: str) -> Iterator[None]:
     if is_remote(path):
         yield
         return
-    with Path(path / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise ArgumentError(
-                f"{what}={path} is in use by the run with process id {file.read().strip()}; wait "
-                "until it ends, or give another directory."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with contextlib.ExitStack() as opened:
+        with writing(path / ".lock", f"the lock of {what}"):
+            file = opened.enter_context(Path(path / ".lock").open("a+"))
+            _lock(file, path, what)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
+
+
+def _lock(file: TextIO, path: AnyPath, what: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise ArgumentError(
+            f"{what}={path} is in use by the run with process id {file.read().strip()}; wait "
+            "until it ends, or give another directory."
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        sys.stderr.write(
+            f"WARNING: the disk of {what}={path} has no locks ({error.strerror}): see to it that "
+            "no other run uses this directory\n"
+        )

@@ -1,12 +1,17 @@
 """A training run: steps, reports, samples, checkpoints, scores."""
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
 import time
 from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
 from typing import Any
+
+import jax
 
 from ict_jax import build, processes
 from ict_jax.build import Config
@@ -47,13 +52,15 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
             stop = opened.enter_context(StopSignal())
             if processes.is_main():
                 opened.enter_context(locked_directory(workdir, "--workdir"))
-        processes.agree(identity(checked), "the config and the data it names")
+        processes.agree(identity(checked))
+        processes.same_place(workdir, "--workdir")
         run = open_run(checked, workdir)
         try:
             progress = run_steps(run, restore_or_init(run), stop)
             run.checkpoints.wait()
             run.checkpoints.require_saved(config.total_steps)
             if run.evaluator.at_end:
+                run.log.flush()
                 stop.nothing_to_lose()
                 say("scoring: train a classifier, choose the second sigma, compare")
                 run.evaluator.write_scores(
@@ -65,11 +72,20 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
     say(f"done in {format_secs(time.monotonic() - started)}: {run.workdir}")
 
 
-def identity(checked: Checked) -> str:
-    """What all processes of a job must share: the config, the data's size and first example."""
+def identity(checked: Checked) -> dict[str, str]:
+    """What all processes of a job must share: config, data, by size and first example, and code."""
     first = checked.batches(0, slice(1))
     seen = [checked.batches.data.size, *(array.tolist() for array in first.values())]
-    return json.dumps([checked.config.to_dict(), seen])
+    package = Path(__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        code.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return {
+        "the config": json.dumps(checked.config.to_dict()),
+        "the data it names": json.dumps(seen),
+        "the code of ict_jax": code.hexdigest(),
+        "the version of JAX": f"{jax.__version__} {metadata.version('jaxlib')}",
+    }
 
 
 def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
@@ -98,8 +114,8 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
     for step, fed in enumerate(itertools.chain([first_fed], feeds), start=first + 1):
         progress = Progress(*advance(*progress, fed))
         flush()  # an earlier step is fetched only now that this one has been dispatched
+        checkpoints.poll()
         if _due(step, log.every_steps) or step == total:
-            checkpoints.poll()
             pending = (step, progress.window)
             window = parallel.init_on_mesh(empty_metrics, run.mesh)
             progress = Progress(progress.state, window)

@@ -5,27 +5,24 @@ JAX's own multi-controller runtime does the work; a cluster's launcher starts th
 
 import contextlib
 import os
-import re
+import secrets
 import sys
 import threading
+import time
 import traceback
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
 from ict_jax import console
 from ict_jax.core.errors import ArgumentError, require
-
-EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""Environment of processes that are started by hand: host:port of process 0, count, index."""
-
-PEER_TIMEOUT = "ICT_PEER_TIMEOUT_SECS"
-"""Environment variable: seconds to wait for the other processes at the start; default 300."""
+from ict_jax.files import failures
+from ict_jax.launchers import PEER_TIMEOUT, job_arguments, peer_timeout
 
 HEARTBEAT_TIMEOUT_SECS = 60
 """A process that is not heard of for so long counts as dead, and the others stop."""
@@ -33,170 +30,51 @@ HEARTBEAT_TIMEOUT_SECS = 60
 SHUTDOWN_TIMEOUT_SECS = 20
 """A process that ends with an error waits so long for the others to end with it."""
 
+LEAVING_SECS = 10
+"""Processes that leave at once wait so long for each other."""
+
+SEEN_SECS = 20
+"""What one process has written to a shared disk, the others see within this time."""
+
+LEFT = 71  # EX_OSERR
+"""Exit code of a process whose job is not, or no longer, whole."""
+
 
 def initialize() -> None:
     """Joins the job that this process was started in; nothing on a single host.
 
     To be called before anything else of JAX. Only the first process prints progress from here on.
+    SIGTERM is left as it is: JAX's preemption service, which would catch it, is switched off.
 
     Raises:
       ArgumentError: the environment does not say which processes there are.
 
-    Exits with 1 and one sentence when the others do not come in time.
+    Exits with 71 and one sentence when the others do not come in time.
     """
     arguments = job_arguments(os.environ)
     if arguments is None:
         return
-    timeout_secs = _peer_timeout(os.environ)
+    timeout_secs = peer_timeout(os.environ)
     given_up = threading.Timer(timeout_secs, _give_up, (timeout_secs, arguments))
     given_up.daemon = True
     given_up.start()
     try:
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(
             **arguments,
             initialization_timeout=timeout_secs + 60,  # at which JAX would abort the process
             heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECS,
             shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_SECS,
         )
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
         raise ArgumentError(
-            f"this process cannot join its job ({error}); check the launcher's environment."
+            f"this process cannot join its job ({type(error).__name__}: {error}); check the "
+            "launcher's environment."
         ) from error
     finally:
         given_up.cancel()
     if jax.process_index() > 0:
         console.silence()
-
-
-def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` is called with; None where there is one process.
-
-    Args:
-      environment: as `os.environ`. In this order count: `EXPLICIT`, Open MPI, SLURM, TPU.
-
-    Raises:
-      ArgumentError: several processes were asked for and the variables do not tell them apart.
-    """
-    if any(environment.get(name) for name in EXPLICIT[1:]):
-        missing = [name for name in EXPLICIT if not environment.get(name)]
-        require(not missing, f"{missing} are not set; set all of {list(EXPLICIT)} or none.")
-        count, index = (_whole(environment, name) for name in EXPLICIT[1:])
-        require(
-            0 <= index < count,
-            f"{EXPLICIT[2]}={index} must be from 0 to {EXPLICIT[1]} - 1 = {count - 1}; give "
-            "every process its own.",
-        )
-        return None if count == 1 else _found(environment[EXPLICIT[0]], count, index)
-    if _whole(environment, "OMPI_COMM_WORLD_SIZE", 1) > 1:
-        return _open_mpi(environment)
-    if "SLURM_JOB_ID" in environment and _whole(environment, "SLURM_NTASKS", 1) > 1:
-        return _slurm(environment)
-    return {} if _is_tpu_job(environment) else None
-
-
-def _found(address: str | None, count: int, index: int) -> dict[str, Any]:
-    return {"coordinator_address": address, "num_processes": count, "process_id": index}
-
-
-def _open_mpi(environment: Mapping[str, str]) -> dict[str, Any]:
-    count, index, local, on_node = (
-        _whole(environment, f"OMPI_COMM_WORLD_{name}")
-        for name in ("SIZE", "RANK", "LOCAL_RANK", "LOCAL_SIZE")
-    )
-    address = environment.get(EXPLICIT[0])
-    require(
-        address is not None or "OMPI_MCA_orte_hnp_uri" in environment,
-        f"this Open MPI does not tell where its first process is; set {EXPLICIT[0]}=HOST:PORT of "
-        "that host for all processes (mpirun -x).",
-    )
-    return {
-        **_found(address, count, index),
-        "cluster_detection_method": "ompi",
-        "local_device_ids": local_gpus(environment, local, on_node),
-    }
-
-
-def _slurm(environment: Mapping[str, str]) -> dict[str, Any]:
-    require(
-        "SLURM_STEP_NODELIST" in environment,
-        f"SLURM has given this job {environment['SLURM_NTASKS']} tasks and this is none of them; "
-        "start it with srun.",
-    )
-    # As in 4(x2),3: four tasks on each of the first two nodes, three on the last.
-    tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "1")
-    counts = []
-    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
-        counts += [int(count)] * int(times or 1)
-    node = _whole(environment, "SLURM_NODEID", 0)
-    local = _whole(environment, "SLURM_LOCALID", 0)
-    on_node = counts[min(node, len(counts) - 1)]
-    if "SLURM_GPUS_PER_TASK" in environment:  # SLURM has bound each task to its own
-        local, on_node = 0, 1
-    gpus = local_gpus(environment, local, on_node)
-    return {"cluster_detection_method": "slurm", "local_device_ids": gpus}
-
-
-def local_gpus(environment: Mapping[str, str], local: int, on_node: int) -> list[int] | None:
-    """Which of the GPUs that a process sees are its own: an equal share of them, in order.
-
-    JAX alone would give one GPU to each process, whatever there is.
-
-    Args:
-      environment: as `os.environ`.
-      local: index of the process among those of its node.
-      on_node: processes on the node.
-
-    Returns:
-      Indices among the visible GPUs; None without GPUs, or where JAX_LOCAL_DEVICE_IDS says it.
-
-    Raises:
-      ArgumentError: the GPUs cannot be shared out equally.
-    """
-    if environment.get("JAX_LOCAL_DEVICE_IDS"):
-        return None
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        count = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    else:
-        count = len([gpu for gpu in visible.split(",") if gpu])
-    if count < on_node:  # the launcher has bound each process to its own
-        return list(range(count)) or None
-    require(
-        count % on_node == 0,
-        f"{on_node} processes cannot share {count} GPUs equally; start a number of processes on "
-        "each node that divides them.",
-    )
-    share = count // on_node
-    return list(range(local * share, (local + 1) * share))
-
-
-def _is_tpu_job(environment: Mapping[str, str]) -> bool:
-    """Whether JAX should look up the workers of a TPU slice."""
-    if environment.get("JAX_PLATFORMS") == "cpu" and not environment.get("JAX_FORCE_TPU_INIT"):
-        return False
-    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
-    if hosts is not None:  # GKE
-        return "," in hosts or (environment.get("MEGASCALE_NUM_SLICES") or "1") != "1"
-    # JAX sets TPU_SKIP_MDS_QUERY where it is imported and sees no TPU: this is a TPU VM.
-    return "TPU_SKIP_MDS_QUERY" not in environment and _has_libtpu()
-
-
-def _has_libtpu() -> bool:
-    from importlib import util
-
-    return util.find_spec("libtpu") is not None
-
-
-def _whole(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
-    text = environment.get(name) or ("" if default is None else str(default))
-    require(text.isdecimal(), f"{name}={text!r} must be a whole number; check the launcher.")
-    return int(text)
-
-
-def _peer_timeout(environment: Mapping[str, str]) -> int:
-    secs = _whole(environment, PEER_TIMEOUT, 300)
-    require(secs >= 1, f"{PEER_TIMEOUT}={secs} must be at least 1; the default is 300.")
-    return secs
 
 
 def _give_up(timeout_secs: int, arguments: Mapping[str, Any]) -> None:
@@ -205,11 +83,24 @@ def _give_up(timeout_secs: int, arguments: Mapping[str, Any]) -> None:
     count = arguments.get("num_processes", "the")
     sys.stderr.write(
         f"error: after {timeout_secs} s not all of {count} processes have come together at "
-        f"{where}; look at the logs of the others and at the network between the hosts, and "
-        f"start all of them again (to wait longer, set {PEER_TIMEOUT}).\n"
+        f"{where}; look at the logs of the others, at their numbers, each of which may be given "
+        "once, and at the network between the hosts, and start all of them again (to wait longer, "
+        f"set {PEER_TIMEOUT}).\n"
     )
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(LEFT)
+
+
+def coordinator() -> Any:
+    """The client of JAX's coordination service, which works while the devices do not."""
+    from jax._src import distributed  # it has no public name
+
+    return distributed.global_state.client
+
+
+def count() -> int:
+    """Processes of the job."""
+    return jax.process_count()
 
 
 def is_main() -> bool:
@@ -218,8 +109,11 @@ def is_main() -> bool:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def together(elsewhere: ArgumentError | None = None) -> Iterator[None]:
     """What is done in it succeeds in all processes or raises in all of them.
+
+    Args:
+      elsewhere: what is raised in the others where nothing but errors of its class occurred.
 
     Raises:
       ArgumentError: it failed in another process.
@@ -232,9 +126,14 @@ def together() -> Iterator[None]:
         yield
     except Exception as error:
         failure = error
-    failed = np.flatnonzero(multihost_utils.process_allgather(np.int32(failure is not None)))
-    if failure is not None:
+    of_class = elsewhere is not None and isinstance(failure, type(elsewhere))
+    kind = 0 if failure is None else 1 if of_class else 2
+    kinds = np.asarray(multihost_utils.process_allgather(np.int32(kind)))
+    if failure is not None and kind == kinds.max():
         raise failure
+    if elsewhere is not None and kinds.max() == 1:
+        raise elsewhere
+    failed = np.flatnonzero(kinds == 2)
     require(
         not len(failed),
         f"process {failed[:1]} of this job stopped with an error; see what it says, mend it and "
@@ -243,7 +142,7 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def leaving_at_once(exit_code: int) -> Iterator[None]:
+def leaving_at_once() -> Iterator[None]:
     """An unforeseen error in it ends a process of several at once, so that the others notice.
 
     A process that leaves in order would wait for the others, and they for it.
@@ -251,6 +150,8 @@ def leaving_at_once(exit_code: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if _leaving.is_set():  # so are the others, which may be what went wrong
+            time.sleep(2 * LEAVING_SECS)
         foreseen = type(error).__module__.startswith("ict_jax.")
         if jax.process_count() == 1 or foreseen:
             raise
@@ -261,17 +162,82 @@ def leaving_at_once(exit_code: int) -> Iterator[None]:
             "last checkpoint, start all of them again.\n"
         )
         sys.stderr.flush()
-        os._exit(exit_code)
+        os._exit(LEFT)
 
 
-def agree(text: str, what: str) -> None:
-    """Raises `ArgumentError` unless all processes have the same text; `what` says what it is."""
-    numbers = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
+_leaving = threading.Event()
+
+
+def leave(exit_code: int, sentence: str) -> None:
+    """Says a sentence and ends this process, without waiting in order for what the others do.
+
+    To be called in all processes, from any thread; one that has not come after `LEAVING_SECS` is
+    left behind.
+    """
+    _leaving.set()
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        coordinator().wait_at_barrier("ict_jax/leave", LEAVING_SECS * 1000)
+    for stream, text in ((sys.stderr, f"{sentence}\n"), (sys.stdout, "")):
+        with contextlib.suppress(OSError):  # it may be on the disk that is full
+            stream.write(text)
+            stream.flush()
+    if is_main():  # whose end would abort the others
+        time.sleep(1)
+    os._exit(exit_code)
+
+
+def agree(values: Mapping[str, str]) -> None:
+    """Raises `ArgumentError` unless all processes have the same texts; keys say what they are."""
+    if jax.process_count() == 1:
+        return
+    sums = np.array([zlib.crc32(text.encode()) for text in values.values()], np.uint32)
+    gathered = multihost_utils.process_allgather(sums)
+    different = [
+        what for what, column in zip(values, gathered.T, strict=True) if len(np.unique(column)) > 1
+    ]
     require(
-        len(np.unique(numbers)) == 1,
-        f"the processes of this job have different values of {what}; start all of them with the "
-        "same command, code and data.",
+        not different,
+        f"the processes of this job have different values of {' and '.join(different)}; start all "
+        "of them with the same command, code and data.",
     )
+
+
+def same_place(directory: epath.Path, what: str) -> None:
+    """Raises `ArgumentError` unless a directory is one and the same for all processes.
+
+    Args:
+      directory: exists in the first process.
+      what: its name in the message.
+    """
+    if jax.process_count() == 1:
+        return
+    # A name that nobody has looked for: that it is not there may be cached for a minute.
+    number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
+    token = directory / f".same_place_{number}"
+    try:
+        with together():
+            if is_main():
+                token.write_text("all processes see this\n")
+        with together():
+            require(
+                _is_seen(token),
+                f"{what}={directory} is not the same place for all processes of this job; give a "
+                "directory of a disk that they share, or gs://BUCKET/....",
+            )
+    finally:
+        if is_main():
+            with contextlib.suppress(*failures()):
+                token.unlink(missing_ok=True)
+
+
+def _is_seen(path: epath.Path) -> bool:
+    deadline = time.monotonic() + SEEN_SECS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(*failures()):
+            if path.exists():
+                return True
+        time.sleep(0.5)
+    return False
 
 
 def from_main(value: float) -> float:

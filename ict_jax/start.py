@@ -18,12 +18,13 @@ from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Batches, Dataset
 from ict_jax.evaluation.run import Evaluator
-from ict_jax.files import writable_directory
+from ict_jax.files import writable_directory, writing
 from ict_jax.metrics import RunLog
 from ict_jax.pictures import image_grid, save_png
-from ict_jax.processes import is_main
+from ict_jax.processes import is_main, together
+from ict_jax.reading import Damaged
 from ict_jax.sampler import Sampler
-from ict_jax.store import DIRECTORY, Checkpoints, Damaged
+from ict_jax.store import DIRECTORY, Checkpoints
 from ict_jax.training import parallel
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics, empty_metrics
@@ -109,36 +110,34 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
       ArgumentError: something in it cannot be written to, or it holds another run.
     """
     config, batches, mesh, evaluator = checked
-    for part in (workdir / DIRECTORY, workdir / "samples"):
-        writable_directory(part, "--workdir")
+    with together():
+        for part in (workdir / DIRECTORY, workdir / "samples"):
+            writable_directory(part, "--workdir")
     options = {**config.checkpointing, "scored": evaluator.every_steps is not None}
+    text = json.dumps(config.to_dict(), indent=2)
     with contextlib.ExitStack() as opened:
         checkpoints = build.splat("checkpointing", options, Checkpoints, workdir / DIRECTORY)
         opened.callback(checkpoints.close)
         refuse_changed_config(config, checkpoints)
-        if config.init_from is not None and checkpoints.latest_step() is None:
-            locate(config.init_from, what="--init_from")
-        log = build.splat(
-            "logging", config.logging, RunLog, workdir, config.total_steps, config.batch_size
-        )
+        with together():
+            if config.init_from is not None and checkpoints.latest_step() is None:
+                locate(config.init_from, what="--init_from")
+            log = build.splat(
+                "logging", config.logging, RunLog, workdir, config.total_steps, config.batch_size
+            )
+            if is_main():
+                with writing(workdir, "--workdir"):
+                    (workdir / "config.json").write_text(text + "\n")
+                    first = batches(0, slice(config.sampling.num_images))["image"]
+                    save_png(workdir / "data.png", image_grid(first))
         opened.pop_all()
-    text = json.dumps(config.to_dict(), indent=2)
-    if is_main():
-        (workdir / "config.json").write_text(text + "\n")
-        first = batches(0, slice(config.sampling.num_images))["image"]
-        save_png(workdir / "data.png", image_grid(first))
     say(f"config, as stored in {workdir / 'config.json'} and in every checkpoint:\n{text}")
     return Run(config, workdir, batches, mesh, checkpoints, log, evaluator)
 
 
 def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
     """Raises `ArgumentError` if the newest readable checkpoint was made with another config."""
-
-    def read(step: int) -> dict:
-        checkpoints.require_state(step)
-        return checkpoints.config(step)
-
-    old = from_newest(checkpoints, read)
+    old = from_newest(checkpoints, checkpoints.config)
     if old is None:
         return
     # Through JSON, as the stored one went: tuples become lists.
@@ -165,7 +164,8 @@ def from_newest(checkpoints: Checkpoints, read: Callable[[int], Any]) -> Any:
             return read(step)
         except Damaged as error:
             damaged = error
-            say(f"WARNING: {error} It is kept in {checkpoints.set_aside(step)}.")
+            aside = checkpoints.set_aside(step)
+            say(f"WARNING: {error.reason}; it was moved to {aside}")
     require(
         damaged is None,
         "every checkpoint of this run was damaged; copy a good one back into its checkpoints "
@@ -196,7 +196,8 @@ def restore_or_init(run: Run) -> Progress:
     path = run.config.init_from
     if path is None:
         return progress
-    loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what="--init_from")
+    with together():
+        loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what="--init_from")
     refuse_other_network(path, loaded.params, abstract.state.params)
     say(f"starting from the averaged parameters of step {loaded.step:,} in {path}")
 

@@ -1,7 +1,5 @@
 """Writing checkpoints with Orbax: those of a run while it trains, and imported weights."""
 
-import json
-import zlib
 from typing import Any
 
 import jax
@@ -11,17 +9,25 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from ict_jax.build import Config
 from ict_jax.console import say
-from ict_jax.core.errors import ArgumentError, require
-from ict_jax.files import failures, is_remote, writable_directory
-from ict_jax.processes import is_main, wait_for_all
-from ict_jax.training.parallel import fingerprint_of
+from ict_jax.core.errors import require
+from ict_jax.files import failures, is_remote, writable_directory, writing
+from ict_jax.processes import is_main, together
+from ict_jax.reading import (
+    Damaged,
+    fingerprints,
+    read_fingerprints,
+    read_items,
+    read_json,
+    reading,
+    refuse_changed,
+)
+from ict_jax.save_barrier import SaveBarrier
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
 
 SCORE = "score"
 DIRECTORY = "checkpoints"
 DAMAGED = "damaged_checkpoints"
-FINGERPRINT = "fingerprint"
 HALF_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a directory that a save has not finished
 COMMITTED = "commit_success.txt"  # in a bucket, where no directory is renamed, a save ends with it
 
@@ -33,10 +39,6 @@ def is_whole(step: epath.Path) -> bool:
 
 class NotSaved(RuntimeError):
     """A checkpoint could not be written."""
-
-
-class Damaged(ArgumentError):
-    """A checkpoint cannot be read, or is not what was written."""
 
 
 class Checkpoints:
@@ -70,7 +72,7 @@ class Checkpoints:
             disk for instance; otherwise it says so and goes on.
 
         Raises:
-          ArgumentError: a number below 1.
+          ArgumentError: a number is below 1, or the directory cannot be read or written.
         """
         require(every_steps >= 1, f"checkpointing.every_steps={every_steps} must be at least 1.")
         require(keep_last >= 1, f"checkpointing.keep_last={keep_last} must be at least 1.")
@@ -91,20 +93,21 @@ class Checkpoints:
             kept.append(preservation_policy.EveryNSteps(keep_every_steps))
         # Orbax's own cleaning runs on in a thread that a short-lived process does not wait for.
         self._remove_half_written()
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
-                best_fn=_score if scored else None,  # without it scores are not stored
-                best_mode="min",
-            ),
+        self._barrier = SaveBarrier()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
+            best_fn=_score if scored else None,  # without it scores are not stored
+            best_mode="min",
+            async_options=self._barrier.async_options(),
         )
+        with together(), reading(self._directory):
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def _remove_half_written(self) -> None:
-        if is_main():
-            for half in self._directory.glob(f"*{HALF_WRITTEN}*"):
-                half.rmtree()
-        wait_for_all("half-written checkpoints are removed")
+        with together(), writing(self._directory, "the directory of checkpoints"):
+            if is_main():
+                for half in self._directory.glob(f"*{HALF_WRITTEN}*"):
+                    half.rmtree()
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, None without one."""
@@ -113,8 +116,13 @@ class Checkpoints:
     def require_state(self, step: int) -> None:
         """Raises `ArgumentError` unless training can go on from a checkpoint."""
         path = self._directory / str(step)
+        with reading(path):
+            if (path / "state").is_dir() or not (path / "ema").is_dir():
+                return
+        if "state" in (read_fingerprints(path) or {}):
+            raise Damaged(f"the checkpoint {path} has lost its state")
         require(
-            (path / "state").is_dir() or not (path / "ema").is_dir(),
+            False,
             f"the checkpoint {path} cannot be read for training, since it has no state: if it is "
             "of imported weights, start from it in another --workdir with --init_from; if it is "
             "damaged, delete that directory to go on from the step before it.",
@@ -131,6 +139,7 @@ class Checkpoints:
         self.wait()
         step, kept = int(state.step), _without_ema(state, window)
         self._saving = step
+        self._barrier.begin(step)
         try:
             self._manager.save(
                 step,
@@ -147,7 +156,8 @@ class Checkpoints:
                 force=True,
             )
         except (*failures(), ValueError, RuntimeError) as error:
-            self._failed(error)
+            # The others know nothing of it, and wait.
+            self._failed(error, alone=jax.process_count() > 1)
 
     def restore(
         self, step: int, abstract_state: TrainState, abstract_window: Metrics
@@ -157,51 +167,46 @@ class Checkpoints:
         Raises:
           Damaged: the checkpoint cannot be read, or is not what was saved.
         """
-        items = self._read(
-            step,
-            state=ocp.args.StandardRestore(_without_ema(abstract_state, abstract_window)),
-            ema=ocp.args.StandardRestore(abstract_state.ema_params),
-        )
-        self._refuse_changed(step, self.config(step), state=items["state"], ema=items["ema"])
+        path = self._directory / str(step)
+        with together(elsewhere=damaged_elsewhere(path)):
+            items = read_items(
+                path,
+                state=ocp.args.StandardRestore(_without_ema(abstract_state, abstract_window)),
+                ema=ocp.args.StandardRestore(abstract_state.ema_params),
+            )
+            config, saved = read_json(path, "config"), read_fingerprints(path)
+        found = fingerprints(config, state=items["state"], ema=items["ema"])
+        refuse_changed(path, saved, found)
         fields = dict(items["state"])
         window = fields.pop("window")
         return TrainState(ema_params=items["ema"], **fields), window
 
     def config(self, step: int) -> dict:
-        """The resolved config that a checkpoint was made with.
+        """The resolved config that a checkpoint was made with, if training can go on from it.
 
         Raises:
           Damaged: the checkpoint cannot be read.
+          ArgumentError: it holds no state.
         """
-        config = self._read(step, config=ocp.args.JsonRestore())["config"]
-        self._refuse_changed(step, config)
-        return config
-
-    def _refuse_changed(self, step: int, config: dict, **items: Any) -> None:
         path = self._directory / str(step)
-        if (path / FINGERPRINT).is_dir():
-            saved = self._read(step, fingerprint=ocp.args.JsonRestore())[FINGERPRINT]
-            refuse_changed(path, saved, config, **items)
-
-    def _read(self, step: int, **items: Any) -> Any:
-        try:
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except NOT_THE_FILE:
-            raise
-        except Exception as error:  # Orbax raises just that
-            raise damaged(self._directory / str(step), error) from error
+        with together(elsewhere=damaged_elsewhere(path)):
+            self.require_state(step)
+            config, saved = read_json(path, "config"), read_fingerprints(path)
+            if saved is not None:
+                refuse_changed(path, saved, fingerprints(config))
+        return config
 
     def set_aside(self, step: int) -> epath.Path:
         """Moves a damaged checkpoint out of the way, beside the directory of the good ones."""
         aside = self._directory.parent / DAMAGED / str(step)
-        if is_main():
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            # In a bucket a directory is there only while it holds something.
-            (aside.parent / "README").write_text("Checkpoints that could not be read.\n")
-            if aside.exists():
-                aside.rmtree()
-            (self._directory / str(step)).rename(aside)
-        wait_for_all("a damaged checkpoint is set aside")
+        with together(), writing(aside, "the directory of damaged checkpoints"):
+            if is_main():
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                # In a bucket a directory is there only while it holds something.
+                (aside.parent / "README").write_text("Checkpoints that could not be read.\n")
+                if aside.exists():
+                    aside.rmtree()
+                (self._directory / str(step)).rename(aside)
         self._manager.reload()
         return aside
 
@@ -211,7 +216,9 @@ class Checkpoints:
         Raises:
           NotSaved: it failed, and the run is to stop for it.
         """
-        if self._saving is not None and not self._manager.is_saving_in_progress():
+        # Several processes notice it at different steps, and go on together from `wait` alone.
+        alone = self._stop_on_failed_save or jax.process_count() == 1
+        if alone and self._saving is not None and not self._manager.is_saving_in_progress():
             self.wait()
 
     def wait(self) -> None:
@@ -223,7 +230,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except (*failures(), ValueError, RuntimeError) as error:
-            self._failed(error)
+            self._failed(error, alone=self._barrier.untold)
         self._saving = None
 
     def require_saved(self, step: int) -> None:
@@ -235,21 +242,23 @@ class Checkpoints:
                 f"written is of step {newest}; make room, and run the same command again."
             )
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, *, alone: bool = False) -> None:
         """Says that a save failed; frees the space it took."""
         step, self._saving, self._has_failed = self._saving, None, True
-        self._remove_half_written()
-        self._manager.reload()
-        newest = self.latest_step()
-        good = "none" if newest is None else str(self._directory / str(newest))
+        stopping = self._stop_on_failed_save or alone
+        if not stopping or jax.process_count() == 1:
+            self._remove_half_written()
+        steps = [p for p in self._directory.iterdir() if p.name.isdecimal() and is_whole(p)]
+        good = str(max(steps, key=lambda path: int(path.name))) if steps else "none"
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 400 else f"{reason[:150]} ... {reason[-250:]}"
         text = (
             f"the checkpoint of step {step} could not be saved ({type(error).__name__}: {reason}); "
             f"the newest good one is {good}"
         )
-        if self._stop_on_failed_save:
+        if stopping:
             raise NotSaved(f"{text}. Make room or mend the disk, and run the same command again.")
+        self._manager.reload()
         say(f"WARNING: {text}; going on, as checkpointing.stop_on_failed_save=False says")
 
     def close(self) -> None:
@@ -261,34 +270,9 @@ class Checkpoints:
                 raise  # otherwise it has been said
 
 
-def fingerprints(config: dict, **items: Any) -> dict[str, Any]:
-    """What is stored to recognise the items of a checkpoint by."""
-    marks: dict[str, Any] = {name: fingerprint_of(item) for name, item in items.items()}
-    return {**marks, "config": zlib.crc32(json.dumps(config, sort_keys=True).encode())}
-
-
-def refuse_changed(path: epath.Path, saved: dict[str, Any], config: dict, **items: Any) -> None:
-    """Raises `Damaged` unless restored items have the fingerprints they were saved with."""
-    found = fingerprints(config, **items)
-    changed = [name for name in found if found[name] != saved.get(name)]
-    if changed:
-        raise Damaged(
-            f"the checkpoint {path} is damaged: {changed[0]} is not what was saved; {REMEDY}"
-        )
-
-
-NOT_THE_FILE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
-"""What may go wrong in reading a checkpoint that is as it was written."""
-
-REMEDY = "delete that directory to go on from the step before it, or copy it again."
-
-
-def damaged(path: epath.Path, error: Exception) -> Damaged:
-    """The error for a checkpoint that cannot be read."""
-    lines = str(error).strip().splitlines() or ["no message"]
-    return Damaged(
-        f"the checkpoint {path} cannot be read ({type(error).__name__}: {lines[0][:200]}); {REMEDY}"
-    )
+def damaged_elsewhere(path: epath.Path) -> Damaged:
+    """The error of the processes that could read what another one could not."""
+    return Damaged(f"the checkpoint {path} cannot be read by another process")
 
 
 def _score(metrics: dict[str, float]) -> float:

@@ -1,6 +1,7 @@
 """Whole runs in seconds: resume, interruption, divergence, starting from another run."""
 
 import dataclasses
+import errno
 import functools
 import gc
 import json
@@ -14,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
-from ict_jax import build, checkpoints, checks, files, loop, metrics, start, store
+from ict_jax import build, checkpoints, checks, files, loop, metrics, reading, start, store
 from ict_jax.stop import Interrupted
 from ict_jax.training import parallel
 from tests.helpers import smoke_config
@@ -233,9 +234,7 @@ def test_reports_are_fetched_after_the_next_step_was_dispatched(tmp_path, monkey
 
 def test_the_best_checkpoint_survives_a_resume(tmp_path, monkeypatch):
     scores = iter([1.0, 5.0, 6.0, 7.0])
-    monkeypatch.setattr(
-        "ict_jax.evaluation.run.Evaluator.score", lambda self, params: next(scores)
-    )
+    monkeypatch.setattr("ict_jax.evaluation.run.Evaluator.score", lambda self, params: next(scores))
     config = one_device()
     config.evaluation.every_steps = 5
     config.checkpointing.keep_last = 1
@@ -272,13 +271,89 @@ def test_two_runs_in_one_directory_are_refused(tmp_path):
     loop.train(one_device(), tmp_path)
 
 
-def test_a_checkpoint_without_a_state_is_named(tmp_path, whole_run):
-    """It may be of imported weights, so it is left where it is."""
-    shutil.copytree(whole_run, tmp_path / "w")
-    shutil.rmtree(tmp_path / "w" / "checkpoints" / "20" / "state")
-    message = r"checkpoints/20 cannot be read .* delete that directory to go on from the step"
-    with pytest.raises(ict_jax.ArgumentError, match=message):
-        loop.train(one_device(), tmp_path / "w")
+@pytest.fixture
+def copied(tmp_path, whole_run):
+    """The checkpoints of a finished run, to be damaged, and the newest one's directory."""
+    shutil.copytree(whole_run / "checkpoints", tmp_path / "checkpoints")
+    opened = store.Checkpoints(tmp_path / "checkpoints", scored=False)
+    yield opened, tmp_path / "checkpoints" / "20"
+    opened.close()
+
+
+def lose_fingerprint_of_state(step):
+    path = step / "fingerprint" / "metadata"
+    path.write_text(
+        json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k == "ema"})
+    )
+
+
+DAMAGED, OTHER = reading.Damaged, ict_jax.ArgumentError
+STATES = {
+    "state lost": (lambda step: None, DAMAGED, "checkpoints/20 has lost its state; delete that"),
+    "of imported weights": (lose_fingerprint_of_state, OTHER, "has no state: if it is of imported"),
+    "of unknown origin": (lambda step: shutil.rmtree(step / "fingerprint"), OTHER, "has no state"),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_checkpoint_without_a_state_is_damaged_or_of_imported_weights(copied, case):
+    opened, step = copied
+    change, error, message = STATES[case]
+    shutil.rmtree(step / "state")
+    change(step)
+    with pytest.raises(OTHER, match=message) as caught:
+        opened.config(20)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("item", ["fingerprint", "config"])
+def test_a_list_where_names_are_expected_is_damage(copied, item):
+    opened, step = copied
+    (step / item / "metadata").write_text("[1]")
+    with pytest.raises(DAMAGED, match=f"is damaged: {item} holds no names and values; delete that"):
+        opened.config(20)
+
+
+def test_a_checkpoint_without_fingerprints_is_called_unchecked(copied, capsys):
+    opened, step = copied
+    shutil.rmtree(step / "fingerprint")
+    assert opened.config(20)["batch_size"] == 32
+    checkpoints.load_ema(step)
+    assert "has no fingerprint: that it is whole is unchecked" in capsys.readouterr().out
+
+
+PASSING = [
+    ValueError("PERMISSION_DENIED: Error reading local file [OS error 13: EACCES]"),
+    ValueError("UNAVAILABLE: Error reading gs://b/c"),
+    ValueError("Error opening: DEADLINE_EXCEEDED while reading"),
+    ValueError("INTERNAL: read failed [OS error 5: EIO Input/output error]"),
+    OSError(errno.ESTALE, "Stale file handle"),
+    PermissionError(errno.EACCES, "Permission denied"),
+    ConnectionResetError(),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=str)
+def test_what_cannot_be_read_now_is_not_damaged(copied, monkeypatch, error):
+    opened, step = copied
+
+    def restore(*_, **__):
+        raise error
+
+    monkeypatch.setattr(reading.ocp.Checkpointer, "restore", restore)
+    message = r"checkpoints/20 could not be read now \(.*see to its permissions and to the network"
+    with pytest.raises(OTHER, match=message):
+        start.from_newest(opened, opened.config)
+    assert step.is_dir() and not (step.parent.parent / store.DAMAGED).exists()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("NOT_FOUND: x"), FileNotFoundError(errno.ENOENT, "gone"), KeyError("ema")]
+)
+def test_what_is_lost_is_damaged(error):
+    with pytest.raises(DAMAGED, match="cannot be read"), reading.reading(files.to_path("/nowhere")):
+        raise error
 
 
 def flip_bits(path):
@@ -325,7 +400,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     loop.train(one_device(), workdir)
     said = capsys.readouterr().out
     assert f"WARNING: the checkpoint {workdir / 'checkpoints' / '20'} " in said
-    assert f"It is kept in {workdir / 'damaged_checkpoints' / '20'}." in said
+    assert f"; it was moved to {workdir / 'damaged_checkpoints' / '20'}\n" in said
+    assert "delete that directory" not in said
     assert "resuming from step 10" in said
     assert_same(final(workdir), final(whole_run))
     gc.collect()

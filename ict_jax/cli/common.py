@@ -13,7 +13,6 @@ EXIT_ERROR = 1
 EXIT_DIVERGED = 3
 EXIT_KILLED = 130  # Ctrl-C where nothing is saved, or a second time
 EXIT_DOES_NOT_FIT = 4
-EXIT_LEFT = 71  # EX_OSERR
 EXIT_NOT_SAVED = 74  # EX_IOERR
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 

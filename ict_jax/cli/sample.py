@@ -68,7 +68,7 @@ def run(values: flags.FlagValues) -> None:
     from ict_jax import build, processes
     from ict_jax.checkpoints import load_ema
     from ict_jax.console import format_secs, say
-    from ict_jax.files import to_path, writable_directory
+    from ict_jax.files import to_path, writable_directory, writing
     from ict_jax.pictures import image_grid, save_png
     from ict_jax.sampler import Sampler
     from ict_jax.training import parallel
@@ -76,12 +76,13 @@ def run(values: flags.FlagValues) -> None:
     processes.initialize()
     parallel.keep_compiled()
     mesh = parallel.make_mesh()
-    params, config, step = load_ema(
-        checkpoint,
-        step=common.value(values, "step"),
-        sharding=parallel.replicated(mesh),
-        what="--checkpoint",
-    )
+    with processes.together():
+        params, config, step = load_ema(
+            checkpoint,
+            step=common.value(values, "step"),
+            sharding=parallel.replicated(mesh),
+            what="--checkpoint",
+        )
     arguments = build.sampler_arguments(config)
     sigmas = sigmas or build.grid(config, steps)
     sampler = Sampler(
@@ -90,7 +91,8 @@ def run(values: flags.FlagValues) -> None:
         **arguments,
         batch_size=min(common.value(values, "batch_size"), len(seeds)),
     )
-    directory = writable_directory(to_path(out), "--out")
+    with processes.together():
+        directory = writable_directory(to_path(out), "--out")
     say(f"step {step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
     started, done, parts = time.monotonic(), 0, []
     for images in sampler.batches(params, seeds, sigmas, labels):
@@ -102,9 +104,11 @@ def run(values: flags.FlagValues) -> None:
     if not processes.is_main():
         return
     images = np.concatenate(parts)
-    save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
-    with (directory / "samples.npz").open("wb") as file:
-        np.savez(file, images=images, seeds=np.asarray(seeds), sigmas=np.asarray(sigmas), step=step)
+    told = {"seeds": np.asarray(seeds), "sigmas": np.asarray(sigmas), "step": step}
+    with writing(directory, "--out"):
+        save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
+        with (directory / "samples.npz").open("wb") as file:
+            np.savez(file, images=images, **told)
     say(f"written: {directory / 'grid.png'}, {directory / 'samples.npz'}")
 
 

@@ -8,7 +8,8 @@ To resume, run the same command again. Any value of the config can be overridden
 TensorBoard events and, where the config asks for them, scores.json and sample grids.
 
 exit codes: 0 finished; 1 something is wrong with the input; 3 a loss, gradient or parameter
-became NaN or infinite; 71 one process of several failed, or lost another; 74 a checkpoint could
+became NaN or infinite; 71 one process of several failed, lost another, or waited for one in vain;
+74 a checkpoint could
 not be written; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command again; 130
 Ctrl-C where nothing could be saved, or a second time.
 """
@@ -70,9 +71,11 @@ def run(values: flags.FlagValues) -> int:
     processes.initialize()
     parallel.keep_compiled()
     try:
-        with processes.leaving_at_once(common.EXIT_LEFT):
+        with processes.leaving_at_once():
             loop.train(config, workdir)
     except NotSaved as error:
+        if processes.count() > 1:  # the others may not know, and wait
+            processes.leave(common.EXIT_NOT_SAVED, f"not saved: {error}")
         print(f"not saved: {error}", file=sys.stderr)
         return common.EXIT_NOT_SAVED
     except Diverged as error:

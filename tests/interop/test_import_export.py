@@ -110,7 +110,10 @@ def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
 @in_this_process
 @pytest.mark.parametrize(
     ("form", "message"),
-    [("edm", "is a diffusion model, and this command, as asked"), ("full", "images of digits have shape")],
+    [
+        ("edm", "is a diffusion model, and this command"),
+        ("full", "images of digits have shape"),
+    ],
 )
 def test_scoring_an_import_needs_its_data(form, message, tmp_path, capsys, user_errors):
     config = tiny_cifar10(form)

@@ -2,16 +2,16 @@
 
 import pytest
 
-from ict_jax import processes
+from ict_jax import launchers
 from ict_jax.core.errors import ArgumentError
-from ict_jax.processes import job_arguments, local_gpus
+from ict_jax.launchers import job_arguments, local_gpus
 
 NONE = {"CUDA_VISIBLE_DEVICES": ""}
 FOUR = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
 
 
-def explicit(count="2", index="1"):
-    return dict(zip(processes.EXPLICIT, ("10.0.0.1:99", count, index), strict=True))
+def explicit(count="2", index="1", address="10.0.0.1:99"):
+    return dict(zip(launchers.EXPLICIT, (address, count, index), strict=True))
 
 
 def open_mpi(rank="1", size="2", local="1", on_node="2", **other):
@@ -25,6 +25,7 @@ def slurm(ntasks="4", node="0", local="0", tasks="2(x2)", **other):
     return {
         "SLURM_JOB_ID": "7",
         "SLURM_NTASKS": ntasks,
+        "SLURM_PROCID": "0",
         "SLURM_STEP_NODELIST": "n[1-2]",
         "SLURM_STEP_TASKS_PER_NODE": tasks,
         "SLURM_NODEID": node,
@@ -58,12 +59,13 @@ ADDRESS = {"JAX_COORDINATOR_ADDRESS": "h:1"}
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1"}
 CASES = [
     ("alone", SINGLE, None),
-    ("alone, address only", {**SINGLE, **ADDRESS}, None),
     ("explicit", explicit(), HERE),
     ("explicit, the only one", explicit("1", "0"), None),
+    ("explicit, IPv6", explicit(address="[::1]:9"), {**HERE, "coordinator_address": "[::1]:9"}),
     ("explicit inside SLURM and Open MPI", {**slurm(), **open_mpi(), **explicit()}, HERE),
     ("Open MPI", open_mpi(), by_mpi(2, 1, None)),
     ("Open MPI, one process", {**open_mpi(size="1", rank="0"), **SINGLE}, None),
+    ("Open MPI, one process, address", {**open_mpi(size="1"), **SINGLE, **ADDRESS}, None),
     ("Open MPI, GPUs", open_mpi(**FOUR), by_mpi(2, 1, [2, 3])),
     ("Open MPI, two hosts", open_mpi("3", "4", "1", "2", **FOUR), by_mpi(4, 3, [2, 3])),
     ("Open MPI, address", open_mpi(**ADDRESS), by_mpi(2, 1, None, "h:1")),
@@ -84,7 +86,13 @@ CASES = [
         slurm(local="1", SLURM_GPUS_PER_TASK="2", CUDA_VISIBLE_DEVICES="0,1"),
         by_slurm([0, 1]),
     ),
+    (
+        "SLURM, GPUs per task empty",
+        slurm(local="1", SLURM_GPUS_PER_TASK="", **FOUR),
+        by_slurm([2, 3]),
+    ),
     ("SLURM, batch of one task", {**BATCH, **SINGLE}, None),
+    ("SLURM, batch of one task, address", {**BATCH, **SINGLE, **ADDRESS}, None),
     ("GKE", gke("a,b,c,d"), {}),
     ("GKE, new name", {"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, {}),
     ("GKE, one host", gke("localhost"), None),
@@ -99,12 +107,12 @@ CASES = [
 
 @pytest.mark.parametrize("environment, expected", [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_job_arguments(environment, expected, monkeypatch):
-    monkeypatch.setattr(processes, "_has_libtpu", lambda: True)
+    monkeypatch.setattr(launchers, "_has_libtpu", lambda: True)
     assert job_arguments(environment) == expected
 
 
 def test_without_libtpu_there_is_no_tpu_job(monkeypatch):
-    monkeypatch.setattr(processes, "_has_libtpu", lambda: False)
+    monkeypatch.setattr(launchers, "_has_libtpu", lambda: False)
     assert job_arguments({}) is None
 
 
@@ -112,6 +120,7 @@ def without(environment, *names):
     return {name: value for name, value in environment.items() if name not in names}
 
 
+EXPLICIT_ADDRESS = {"JAX_COORDINATOR_ADDRESS": "h:abc"}
 MISTAKES = [
     (without(explicit(), "JAX_PROCESS_ID"), "['JAX_PROCESS_ID'] are not set; set all of"),
     (without(explicit(), "JAX_COORDINATOR_ADDRESS"), "['JAX_COORDINATOR_ADDRESS'] are not set"),
@@ -125,6 +134,21 @@ MISTAKES = [
     (without(slurm(), "SLURM_STEP_NODELIST"), "given this job 4 tasks and this is none of them"),
     (slurm(CUDA_VISIBLE_DEVICES="0,1,2"), "2 processes cannot share 3 GPUs equally"),
     (slurm("many"), "SLURM_NTASKS='many' must be a whole number"),
+    (slurm(tasks=""), "SLURM_STEP_TASKS_PER_NODE='' must be as 4(x2),3; start this with srun"),
+    (slurm(tasks="abc"), "SLURM_STEP_TASKS_PER_NODE='abc' must be as"),
+    (slurm(tasks="0"), "SLURM_STEP_TASKS_PER_NODE='0' must be as"),
+    (slurm(local="5"), "SLURM_LOCALID=5 must be from 0 to the tasks of this node - 1 = 1; give"),
+    (without(slurm(), "SLURM_PROCID"), "SLURM_PROCID='' must be a whole number"),
+    (slurm(SLURM_PROCID="4"), "SLURM_PROCID=4 must be from 0 to SLURM_NTASKS - 1 = 3"),
+    (slurm(**EXPLICIT_ADDRESS), "JAX_COORDINATOR_ADDRESS=h:abc must be HOST:PORT"),
+    (open_mpi(on_node="0"), "OMPI_COMM_WORLD_LOCAL_RANK=1 must be from 0"),
+    (open_mpi(rank="7"), "OMPI_COMM_WORLD_RANK=7 must be from 0 to OMPI_COMM_WORLD_SIZE - 1 = 1"),
+    (open_mpi(**EXPLICIT_ADDRESS), "JAX_COORDINATOR_ADDRESS=h:abc must be HOST:PORT"),
+    ({**SINGLE, **ADDRESS}, "['JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'] are not set; set all of"),
+    *(
+        (explicit(address=wrong), f"={wrong} must be HOST:PORT with a port from 1 to 65535; give")
+        for wrong in ("h", "h:", ":1", "h:abc", "h:0", "h:99999", "h:-1")
+    ),
 ]
 
 
@@ -145,6 +169,9 @@ def test_mistakes(environment, message):
         ("3", 5, 8, [0]),  # bound to each by the launcher
         ("", 0, 1, None),
         ("", 1, 2, None),
+        ("-1", 0, 1, None),
+        ("NoDevFiles", 0, 1, None),
+        ("0,-1,1", 0, 1, [0]),  # as CUDA reads it
     ],
 )
 def test_local_gpus(visible, local, on_node, expected):
@@ -160,7 +187,10 @@ def test_the_shares_of_a_host_are_all_its_gpus():
     assert shares == [[0, 1], [2, 3]]
 
 
-@pytest.mark.parametrize("secs, message", [("0", "must be at least 1"), ("x", "a whole number")])
+@pytest.mark.parametrize(
+    "secs, message",
+    [("0", "must be at least 1"), ("x", "a whole number"), ("99999999999", "at most 86400; the")],
+)
 def test_the_wait_for_peers_is_checked(secs, message):
     with pytest.raises(ArgumentError, match=message):
-        processes._peer_timeout({processes.PEER_TIMEOUT: secs})
+        launchers.peer_timeout({launchers.PEER_TIMEOUT: secs})

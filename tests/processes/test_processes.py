@@ -6,14 +6,24 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
-from benchmarks.jobs import QUICK, ROOT, Job, finish, losses
+from benchmarks.jobs import QUICK, ROOT, Job, finish, losses, saved_steps
+from ict_jax.checkpoints import load_consistency_fn
+from ict_jax.stop import EXIT_CODE
 
 pytestmark = pytest.mark.slow
 
 SHORT = ("--config.total_steps=60", "--config.logging.every_steps=1")
+
+
+def drawn(workdir):
+    """What the trained average makes of noise."""
+    f, config = load_consistency_fn(workdir)
+    noise = 80 * jax.random.normal(jax.random.key(0), (16, *config.image_shape))
+    return np.asarray(f(noise, jax.numpy.full(16, 80.0), jax.numpy.arange(16) % 10))
 
 
 def test_two_processes_agree_with_one_and_one_of_them_speaks(tmp_path):
@@ -22,6 +32,9 @@ def test_two_processes_agree_with_one_and_one_of_them_speaks(tmp_path):
     a, b = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(a) == 60
     np.testing.assert_allclose(a, b, rtol=1e-5)
+    outputs = [drawn(tmp_path / name) for name in ("one", "two")]
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+    assert outputs[0].std() > 3e-3  # a difference would show
     steps = re.findall(r"step +\d+/60 .* loss +[\d.]+", one.said())
     assert steps == re.findall(r"step +\d+/60 .* loss +[\d.]+", two.said(0)) and len(steps) == 60
     assert "2 cpu device(s) of 2 processes" in two.said(0)
@@ -39,9 +52,8 @@ def test_processes_with_other_configs_do_not_start(tmp_path):
     job, codes = started(tmp_path, "--config.optimizer.learning_rate=0.5")
     assert codes == [1, 1], job.said(0) + job.said(1)
     for index in (0, 1):
-        assert "error: the processes of this job have different values of the config" in job.said(
-            index
-        )
+        message = "error: the processes of this job have different values of the config; start all"
+        assert message in job.said(index)
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
@@ -50,6 +62,30 @@ def test_a_mistake_that_one_process_finds_ends_both(tmp_path):
     assert codes == [1, 1], job.said(0) + job.said(1)
     assert "error: process [1] of this job stopped with an error; see what it says" in job.said(0)
     assert "/nowhere" in job.said(1)
+
+
+def test_a_work_directory_that_is_not_shared_ends_both_before_they_compile(tmp_path):
+    job, codes = started(tmp_path, f"--workdir={tmp_path / 'elsewhere'}")
+    assert codes == [1, 1], job.said(0) + job.said(1)
+    message = f"error: --workdir={tmp_path / 'elsewhere'} is not the same place for all processes"
+    assert message in job.said(1)
+    assert "error: process [1] of this job stopped with an error" in job.said(0)
+    assert "compiled" not in job.said(0)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock"}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_sigterm_to_one_of_two_while_they_score(tmp_path, index):
+    scored = ("--config.total_steps=20", "--config.evaluation.at_end=True")
+    job = Job(tmp_path / "run", *scored, processes=2)
+    assert job.wait_for("scoring:")
+    job.processes[index].terminate()
+    assert job.wait(30) == [EXIT_CODE, EXIT_CODE], job.said(0) + job.said(1)
+    for process in (0, 1):
+        assert "interrupted: stopped after the last step was saved; to score" in job.said(process)
+    assert saved_steps(tmp_path / "run")[-1] == 20
+    assert finish(tmp_path / "run", *scored, processes=2)
+    assert (tmp_path / "run" / "scores.json").is_file()
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -72,7 +108,7 @@ def test_a_process_whose_peers_do_not_come_says_so_in_time(tmp_path, index):
         text=True,
         timeout=100,
     )
-    assert done.returncode == 1
+    assert done.returncode == 71
     assert "error: after 5 s not all of 2 processes have come together at 127.0.0.1" in done.stderr
     assert time.monotonic() - before < 60
     assert not (tmp_path / "run").exists()
