@@ -14,6 +14,7 @@ from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 from ict_jax.files import to_path
+from ict_jax.layout import DIRECTORY, HALF_WRITTEN, is_whole
 from ict_jax.reading import (
     fingerprints,
     read_fingerprints,
@@ -22,7 +23,6 @@ from ict_jax.reading import (
     reading,
     refuse_changed,
 )
-from ict_jax.store import DIRECTORY, HALF_WRITTEN, is_whole
 from ict_jax.training.state import Params
 
 

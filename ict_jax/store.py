@@ -10,8 +10,10 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from ict_jax.build import Config
 from ict_jax.console import say
 from ict_jax.core.errors import require
-from ict_jax.files import failures, is_remote, writable_directory, writing
-from ict_jax.processes import is_main, together
+from ict_jax.files import failures, writable_directory
+from ict_jax.layout import DIRECTORY, newest_whole, remove_half_written, set_aside
+from ict_jax.layout import is_whole as is_whole
+from ict_jax.processes import together
 from ict_jax.reading import (
     Damaged,
     fingerprints,
@@ -24,17 +26,6 @@ from ict_jax.reading import (
 from ict_jax.save_barrier import SaveBarrier
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
-
-SCORE = "score"
-DIRECTORY = "checkpoints"
-DAMAGED = "damaged_checkpoints"
-HALF_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a directory that a save has not finished
-COMMITTED = "commit_success.txt"  # in a bucket, where no directory is renamed, a save ends with it
-
-
-def is_whole(step: epath.Path) -> bool:
-    """Whether the directory of a step has been written to its end."""
-    return (step / COMMITTED).is_file() if is_remote(step) else step.is_dir()
 
 
 class NotSaved(RuntimeError):
@@ -83,31 +74,28 @@ class Checkpoints:
         self.every_steps = every_steps
         self._stop_on_failed_save = stop_on_failed_save
         self._saving: int | None = None
-        self._has_failed = False
+        self._has_failed = self._abandoned = False
         self._directory = directory
         self._scored = scored
+        self._barrier = SaveBarrier()
         kept: list[Any] = [preservation_policy.LatestN(keep_last)]
         if scored:
             kept.append(preservation_policy.BestN(get_metric_fn=_score, reverse=True, n=1))
         if keep_every_steps is not None:
             kept.append(preservation_policy.EveryNSteps(keep_every_steps))
-        # Orbax's own cleaning runs on in a thread that a short-lived process does not wait for.
-        self._remove_half_written()
-        self._barrier = SaveBarrier()
-        options = ocp.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
             best_fn=_score if scored else None,  # without it scores are not stored
             best_mode="min",
             async_options=self._barrier.async_options(),
         )
-        with together(), reading(self._directory):
-            self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._open()
 
-    def _remove_half_written(self) -> None:
-        with together(), writing(self._directory, "the directory of checkpoints"):
-            if is_main():
-                for half in self._directory.glob(f"*{HALF_WRITTEN}*"):
-                    half.rmtree()
+    def _open(self) -> None:
+        # Orbax's own cleaning runs on in a thread that a short-lived process does not wait for.
+        remove_half_written(self._directory)
+        with together(), reading(self._directory):
+            self._manager = ocp.CheckpointManager(self._directory, options=self._options)
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, None without one."""
@@ -198,15 +186,7 @@ class Checkpoints:
 
     def set_aside(self, step: int) -> epath.Path:
         """Moves a damaged checkpoint out of the way, beside the directory of the good ones."""
-        aside = self._directory.parent / DAMAGED / str(step)
-        with together(), writing(aside, "the directory of damaged checkpoints"):
-            if is_main():
-                aside.parent.mkdir(parents=True, exist_ok=True)
-                # In a bucket a directory is there only while it holds something.
-                (aside.parent / "README").write_text("Checkpoints that could not be read.\n")
-                if aside.exists():
-                    aside.rmtree()
-                (self._directory / str(step)).rename(aside)
+        aside = set_aside(self._directory / str(step))
         self._manager.reload()
         return aside
 
@@ -246,10 +226,14 @@ class Checkpoints:
         """Says that a save failed; frees the space it took."""
         step, self._saving, self._has_failed = self._saving, None, True
         stopping = self._stop_on_failed_save or alone
-        if not stopping or jax.process_count() == 1:
-            self._remove_half_written()
-        steps = [p for p in self._directory.iterdir() if p.name.isdecimal() and is_whole(p)]
-        good = str(max(steps, key=lambda path: int(path.name))) if steps else "none"
+        self._abandoned = stopping and jax.process_count() > 1
+        for _ in range(2):  # of several errors Orbax keeps all but one for later
+            self.close()
+        if not stopping:
+            self._open()
+        elif not self._abandoned:
+            remove_half_written(self._directory)
+        good = newest_whole(self._directory) or "none"
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 400 else f"{reason[:150]} ... {reason[-250:]}"
         text = (
@@ -258,11 +242,12 @@ class Checkpoints:
         )
         if stopping:
             raise NotSaved(f"{text}. Make room or mend the disk, and run the same command again.")
-        self._manager.reload()
         say(f"WARNING: {text}; going on, as checkpointing.stop_on_failed_save=False says")
 
     def close(self) -> None:
         """Waits for saves under way and frees the resources."""
+        if self._abandoned:  # one of several processes, which waits for no other
+            return
         try:
             self._manager.close()
         except (*failures(), ValueError, RuntimeError):
@@ -273,6 +258,9 @@ class Checkpoints:
 def damaged_elsewhere(path: epath.Path) -> Damaged:
     """The error of the processes that could read what another one could not."""
     return Damaged(f"the checkpoint {path} cannot be read by another process")
+
+
+SCORE = "score"
 
 
 def _score(metrics: dict[str, float]) -> float:

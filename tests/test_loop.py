@@ -15,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
-from ict_jax import build, checkpoints, checks, files, loop, metrics, reading, start, store
+from ict_jax import build, checkpoints, checks, files, layout, loop, metrics, reading, start, store
 from ict_jax.stop import Interrupted
 from ict_jax.training import parallel
 from tests.helpers import smoke_config
@@ -345,7 +345,7 @@ def test_what_cannot_be_read_now_is_not_damaged(copied, monkeypatch, error):
     message = r"checkpoints/20 could not be read now \(.*see to its permissions and to the network"
     with pytest.raises(OTHER, match=message):
         start.from_newest(opened, opened.config)
-    assert step.is_dir() and not (step.parent.parent / store.DAMAGED).exists()
+    assert step.is_dir() and not (step.parent.parent / layout.DAMAGED).exists()
 
 
 @pytest.mark.parametrize(
