@@ -19,11 +19,21 @@ need_count() {
   [[ ${!1} =~ ^[1-9][0-9]*$ ]] || fail "$1=${!1} must be a whole number from 1; set it, as in export $1=2."
 }
 
+# need_number NAME EXAMPLE: the variable must be a whole number from 0.
+need_number() {
+  [[ ${!1} =~ ^(0|[1-9][0-9]{0,8})$ ]] || fail "$1=${!1} must be a whole number from 0; set it, as in export $1=$2."
+}
+
+# need_python INTERPRETER: it must be there.
+need_python() {
+  command -v "$1" >/dev/null || fail "the interpreter '$1' is not there; set PYTHON, as in export PYTHON=.venv/bin/python."
+}
+
 # need_flags FLAGS...: what the training is called with; several hosts can only share a bucket.
 need_flags() {
-  [[ " $*" == *" --config="* ]] ||
+  [[ " $*" =~ " --config"[=\ ] ]] ||
     fail "--config is missing; give it, as in --config=configs/cifar10_ict.py."
-  [[ " $*" == *" --workdir=gs://"* ]] ||
+  [[ " $*" =~ " --workdir"[=\ ]"gs://" ]] ||
     fail "--workdir must be a bucket that all hosts reach; give it, as in --workdir=gs://BUCKET/RUN."
 }
 

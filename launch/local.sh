@@ -22,13 +22,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 count=$1
 shift
 python=${PYTHON:-python}
-grace_secs=${ICT_GRACE_SECS:-90}
+ICT_GRACE_SECS=${ICT_GRACE_SECS:-90}
+need_number ICT_GRACE_SECS 90
+grace_secs=$ICT_GRACE_SECS
+need_python "$python"
 
 # The GPUs of process $1, as indices among the visible ones.
 share_of_gpus() { seq -s, $(($1 * gpus / count)) $((($1 + 1) * gpus / count - 1)); }
 
 count_gpus() {
-  local visible
+  local visible gpu
   if [[ ${JAX_PLATFORMS:-} == cpu || -n ${JAX_LOCAL_DEVICE_IDS:-} ]]; then
     visible=()
   elif [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
@@ -37,7 +40,11 @@ count_gpus() {
     shopt -s nullglob
     visible=(/dev/nvidia[0-9]*)
   fi
-  gpus=${#visible[@]}
+  gpus=0
+  for gpu in "${visible[@]}"; do # CUDA sees those before the first that is none, as -1
+    [[ $gpu =~ ^([0-9]+|GPU-.+|MIG-.+|/dev/nvidia[0-9]+)$ ]] || break
+    gpus=$((gpus + 1))
+  done
 }
 count_gpus
 ((gpus % count == 0)) ||
@@ -72,6 +79,8 @@ for ((i = 0; i < count; i++)); do
 done
 
 signal_all() { kill -s "$1" "${processes[@]}" 2>/dev/null || true; }
+# Whatever ends this script, no process is left behind.
+trap '((${#processes[@]} == 0)) || signal_all KILL' EXIT
 # As SIGTERM, for the processes may have seen the Ctrl-C too, and a second one does not save.
 trap 'signal_all TERM' INT TERM
 

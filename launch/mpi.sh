@@ -24,6 +24,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
   fail "the first argument is '${1:-}', expected the number of processes, as in launch/mpi.sh 2 --config=configs/digits.py --workdir=runs/digits."
 count=$1
 shift
+need_python "${PYTHON:-python}"
 command -v mpirun >/dev/null || fail "mpirun is not installed; install Open MPI, as in apt-get install openmpi-bin."
 
 read -ra options <<<"${MPIRUN_OPTIONS:-}"

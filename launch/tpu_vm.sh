@@ -70,12 +70,14 @@ create() {
 
 wait_until_active() {
   local now before=
+  ICT_POLL_SECS=${ICT_POLL_SECS:-30}
+  need_number ICT_POLL_SECS 30
   while now=$(state); [[ $now != ACTIVE ]]; do
     [[ $now != FAILED && $now != SUSPEND* ]] ||
       fail "$ICT_NAME is $now; ask again, as in launch/tpu_vm.sh create."
     [[ $now == "$before" ]] || echo "$now"
     before=$now
-    sleep "${ICT_POLL_SECS:-30}"
+    sleep "$ICT_POLL_SECS"
   done
   echo ACTIVE
 }

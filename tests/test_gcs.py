@@ -1,13 +1,18 @@
 """Runs in a bucket: train, stop, resume and sample, against a stand-in for the service."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from ict_jax.data import remote
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT, command
 from tests.test_loop import logged
@@ -121,6 +126,30 @@ def test_data_in_a_bucket_is_copied_once(service, bucket, tmp_path):
     assert said[1] == "gs://bkt/nothing holds no files; give another config.data.data_dir."
     copied = {path.name: path.read_bytes() for path in tmp_path.rglob("*.png")}
     assert copied == {name.rpartition("/")[2]: data for name, (_, data) in bucket.items()}
+
+
+def test_of_several_processes_one_copies_and_what_is_deleted_goes(tmp_path, monkeypatch):
+    """A directory stands for the bucket, and threads for the processes."""
+    source, copied, original = tmp_path / "source", [], shutil.copyfileobj
+    (source / "a").mkdir(parents=True)
+    for name in ("a/1", "a/2", "3"):
+        (source / name).write_text(name)
+
+    def noted(read, written, size):
+        copied.append(read.name)
+        time.sleep(0.05)
+        original(read, written, size)
+
+    monkeypatch.setattr(remote.shutil, "copyfileobj", noted)
+    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    with ThreadPoolExecutor(4) as pool:
+        (target,) = set(pool.map(remote.local_copy, [str(source)] * 4))
+    assert sorted(copied) == sorted(str(source / name) for name in ("a/1", "a/2", "3"))
+    (source / "a" / "1").unlink()
+    assert remote.local_copy(str(source)) == target
+    files = [path for path in Path(target).rglob("*") if path.is_file()]
+    assert {path.relative_to(target).as_posix() for path in files} == {"a/2", "3"}
+    assert len(copied) == 3
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Data in a bucket, copied to this machine once."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -26,8 +28,9 @@ TOLD_EVERY_SECS = 20
 def local_copy(url: str, name: str = "") -> str:
     """The directory on this machine that holds what a directory in a bucket holds.
 
-    Files that are there already, of the same size, are not copied again; a copy that was cut off
-    leaves none under its name.
+    Files that are there already, of the same size, are not copied again, and those that the bucket
+    no longer holds are removed; a copy that was cut off leaves none under its name. Of several
+    processes of a machine one copies, and the others wait.
 
     Args:
       url: of the directory, as in gs://bucket/data.
@@ -42,13 +45,29 @@ def local_copy(url: str, name: str = "") -> str:
     try:
         files = list(_files(source)) if source.is_dir() else []
         require(bool(files), f"{source} holds no files; give another config.data.data_dir.")
-        _copy_all(source, target, files)
+        target.mkdir(parents=True, exist_ok=True)
+        with _locked(cache.with_name(f"{cache.name}.lock")) as alone:
+            _copy_all(source, target, files)
+            if alone:
+                _remove_others(target, {_copy_of(path, source, target) for path in files})
     except failures() as error:
         raise ArgumentError(
             f"{source} could not be copied to {target} ({error}); see that it can be read and that "
             f"there is room, or set {CACHE} to another directory."
         ) from error
     return str(cache)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Waits for the lock; false where there are none: then all copy, which is slower, not wrong."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def _files(directory: epath.Path) -> Iterator[epath.Path]:
@@ -59,9 +78,19 @@ def _files(directory: epath.Path) -> Iterator[epath.Path]:
             yield path
 
 
+def _copy_of(path: epath.Path, source: epath.Path, target: Path) -> Path:
+    return target / os.path.relpath(os.fspath(path), os.fspath(source))
+
+
+def _remove_others(target: Path, kept: set[Path]) -> None:
+    for path in target.rglob("*"):
+        if path not in kept and not path.is_dir():
+            path.unlink()
+
+
 def _copy_all(source: epath.Path, target: Path, files: list[epath.Path]) -> None:
     def copy(path: epath.Path) -> int:
-        to = target / os.path.relpath(os.fspath(path), os.fspath(source))
+        to = _copy_of(path, source, target)
         size = path.stat().length
         if to.is_file() and to.stat().st_size == size:
             return 0

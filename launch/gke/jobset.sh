@@ -31,7 +31,8 @@ need ICT_TPU_TOPOLOGY 4x4 "the topology of a slice"
 need ICT_HOSTS 4 "the number of hosts of a slice"
 ICT_SLICES=${ICT_SLICES:-1} ICT_CHIPS=${ICT_CHIPS:-4}
 ICT_MAX_RESTARTS=${ICT_MAX_RESTARTS:-10} ICT_GRACE_SECS=${ICT_GRACE_SECS:-300}
-for name in ICT_HOSTS ICT_SLICES ICT_CHIPS ICT_MAX_RESTARTS ICT_GRACE_SECS; do need_count "$name"; done
+for name in ICT_HOSTS ICT_SLICES ICT_CHIPS ICT_GRACE_SECS; do need_count "$name"; done
+need_number ICT_MAX_RESTARTS 10
 need_flags "$@"
 
 # As JSON strings, which YAML reads.

@@ -3,7 +3,8 @@
 #
 #   launch/gke/xpk.sh TRAIN_FLAGS...
 #
-# The workload restarts itself after a pre-emption. When it has failed or is complete, delete it
+# The workload restarts itself after a pre-emption or the loss of a host, not after a mistake in
+# the input (exit code 1) or a divergence (3). When it has failed or is complete, delete it
 # (xpk workload delete) and run the same command again; the training resumes.
 #
 # environment: ICT_NAME, ICT_CLUSTER, ICT_PROJECT, ICT_ZONE   workload, cluster, project, zone
@@ -24,14 +25,16 @@ need ICT_ZONE us-west4-a "the zone of the cluster"
 need ICT_IMAGE LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/ict_jax "the container image"
 need ICT_TPU_TYPE v5litepod-16 "the TPU type"
 ICT_SLICES=${ICT_SLICES:-1} ICT_MAX_RESTARTS=${ICT_MAX_RESTARTS:-10} ICT_GRACE_SECS=${ICT_GRACE_SECS:-300}
-for name in ICT_SLICES ICT_MAX_RESTARTS ICT_GRACE_SECS; do need_count "$name"; done
+for name in ICT_SLICES ICT_GRACE_SECS; do need_count "$name"; done
+need_number ICT_MAX_RESTARTS 10
 need_flags "$@"
 
-# exec: xpk sends SIGTERM to the shell that this runs in. 1 and 75: a process that has lost its
-# peers, and one that has saved.
+# exec: xpk sends SIGTERM to the shell that this runs in. Started again after: 71, others were lost
+# or did not come; 74, a checkpoint could not be written; 75, saved after SIGTERM; and what xpk adds,
+# 42 and 127 to 255, as 134 of a process that JAX aborts. Not after 1, a mistake, and 3, diverged.
 exec xpk workload create \
   --workload="$ICT_NAME" --cluster="$ICT_CLUSTER" --project="$ICT_PROJECT" --zone="$ICT_ZONE" \
   --tpu-type="$ICT_TPU_TYPE" --num-slices="$ICT_SLICES" --docker-image="$ICT_IMAGE" \
-  --max-restarts="$ICT_MAX_RESTARTS" --restart-on-exit-codes=1,75 \
+  --max-restarts="$ICT_MAX_RESTARTS" --restart-on-exit-codes=71,74,75 \
   --termination-grace-period-seconds="$ICT_GRACE_SECS" \
   --command="exec python -m ict_jax.cli.train $(quoted "$@")"

@@ -75,7 +75,7 @@ def test_wait_goes_on_until_the_state_changes(tmp_path):
         "|| echo ACTIVE\n"
     )
     (tmp_path / "gcloud").chmod(0o755)
-    result = stubs.run("tpu_vm.sh", "wait", **SET, ICT_POLL_SECS="0.1")
+    result = stubs.run("tpu_vm.sh", "wait", **SET, ICT_POLL_SECS="0")
     assert result.returncode == 0 and result.stdout == "PROVISIONING\nACTIVE\n"
     assert (tmp_path / "n").read_text().count("\n") == 4
 
@@ -248,6 +248,19 @@ def test_jobset(tmp_path):
     ]
 
 
+def test_no_restarts_are_a_number_too(tmp_path):
+    job = jobset(tmp_path, *FLAGS, ICT_MAX_RESTARTS="0")
+    assert job["spec"]["failurePolicy"]["maxRestarts"] == 0
+
+
+def test_flags_in_two_words(tmp_path):
+    words = ("--config", "configs/digits.py", "--workdir", "gs://bucket/run")
+    job = jobset(tmp_path, *words)
+    (slices,) = job["spec"]["replicatedJobs"]
+    (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == list(words)
+
+
 def test_jobset_is_applied(tmp_path):
     stubs = Stubs(tmp_path, "kubectl")
     assert stubs.run("gke/jobset.sh", *FLAGS, **SET).returncode == 0
@@ -274,7 +287,7 @@ def test_xpk(tmp_path):
     assert words[:-1] == [
         *("xpk", "workload", "create", "--workload=run", "--cluster=c", "--project=p", "--zone=z"),
         *("--tpu-type=v5litepod-16", "--num-slices=2", "--docker-image=i", "--max-restarts=10"),
-        *("--restart-on-exit-codes=1,75", "--termination-grace-period-seconds=300"),
+        *("--restart-on-exit-codes=71,74,75", "--termination-grace-period-seconds=300"),
     ]
     command = shlex.split(words[-1].removeprefix("--command="))
     assert command == ["exec", "python", "-m", "ict_jax.cli.train", *FLAGS, odd]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,34 @@ def test_gpus_are_shared_out_equally(launch):
     assert told == {"[0]": "0,1", "[1]": "2,3"}
     out, _ = launch("2", "exit0,0", **{**gpus, "JAX_PLATFORMS": "cpu"}).communicate(timeout=120)
     assert {line.split()[3] for line in out.splitlines()} == {"None"}
+
+
+@pytest.mark.parametrize("visible", ["-1", "NoDevFiles", "-1,0"])
+def test_what_cuda_does_not_see_is_no_gpu(launch, visible):
+    out, _ = launch("2", "exit0,0", CUDA_VISIBLE_DEVICES=visible, JAX_PLATFORMS="").communicate(
+        timeout=120
+    )
+    assert {line.split()[3] for line in out.splitlines()} == {"None"}
+
+
+def test_no_process_outlives_the_script(launch):
+    process = launch("2", "deaf")
+    for _ in range(2):
+        assert process.stdout.readline()
+    children = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(process.pid)], text=True)
+    trainings = [pid for pid in children.split() if b"ict_jax.cli.train" in cmdline(pid)]
+    assert len(trainings) == 2
+    process.send_signal(signal.SIGHUP)  # which nothing in it expects
+    process.communicate(timeout=30)
+    assert not [pid for pid in trainings if cmdline(pid)]
+
+
+def cmdline(pid):
+    """The command of a process; nothing if it has ended."""
+    try:
+        return Path("/proc", pid, "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
