@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ict_jax
+from configs import fashion_mnist
 from ict_jax import build, checks
 from ict_jax.compiled import collectives
 from ict_jax.feed import feed, make_take
@@ -111,6 +112,29 @@ def test_cut_parameters_are_gathered_once_and_gradients_reduced_once():
     gradient = bytes_of(trained(state))
     assert gradient <= num_bytes["all-reduce"] <= gradient + SMALL
     assert set(num_bytes) == {"all-gather", "all-reduce"}
+
+
+def test_in_low_precision_gradients_are_added_up_in_float32(tmp_path):
+    """As the partitioner asks for it: CPUs add up in float32 whatever they are asked."""
+    config = fashion_mnist.get_config("smoke")
+    narrow = {"channels": 4, "channel_mult": (1,), "num_res_blocks": 1}
+    config.model.update({**narrow, "attention_resolutions": (), "dtype": "bfloat16"})
+    # A program that no cache holds, for what is read from there is not partitioned again.
+    config.optimizer.learning_rate = float(np.random.default_rng().uniform(1e-4, 1e-3))
+    config = checks.resolve(config, dataset := build.build_dataset(config))
+    mesh = parallel.make_mesh(num_devices=4)
+    batches = build.build_batches(config, dataset)
+    progress = parallel.init_on_mesh(
+        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+    )
+    fed = next(feed(batches, mesh, 0, 1))
+    lowered = compiled(config, batches, mesh).lower(*progress, fed)
+    lowered.compile({"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioning"})
+    (partitioned,) = tmp_path.glob("*.after_spmd-partitioning.*.txt")
+    found = collectives(partitioned.read_text())
+    assert "bf16[" in partitioned.read_text()
+    assert {dtype for collective in found for dtype in collective.dtypes} == {"f32", "s32"}
+    assert sum(collective.num_bytes for collective in found) >= bytes_of(trained(progress[0]))
 
 
 def test_all_of_the_state_is_born_cut():
