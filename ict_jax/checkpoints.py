@@ -16,6 +16,7 @@ from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 from ict_jax.files import to_path
 from ict_jax.layout import DIRECTORY, HALF_WRITTEN, is_whole
 from ict_jax.reading import (
+    closed_way,
     fingerprints,
     read_fingerprints,
     read_items,
@@ -145,6 +146,8 @@ def _locate(path: epath.Path, step: int | None, what: str) -> epath.Path:
     )
     chosen = path / str(steps[-1] if step is None else step)
     missing = [item for item in ("ema", "config") if not (chosen / item).is_dir()]
+    if missing and (closed := closed_way(chosen)):
+        raise closed
     require(
         not missing,
         f"the checkpoint {chosen} lacks {missing}: it is half-written or no checkpoint of "

@@ -74,6 +74,8 @@ def writing(path: AnyPath, what: str) -> Iterator[None]:
         yield
     except failures() as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        where = str(getattr(error, "filename", None) or path)
+        reason += "" if where == str(path) else f": {where}"
         raise ArgumentError(
             f"{what}={path} cannot be written to ({reason}); give a directory of your own, with "
             "room in it."

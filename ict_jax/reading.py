@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from etils import epath
 
 from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError
-from ict_jax.files import failures
+from ict_jax.files import failures, is_remote
 from ict_jax.training.parallel import fingerprint_of
 
 FINGERPRINT = "fingerprint"
@@ -57,6 +58,15 @@ def may_pass(error: BaseException | None) -> bool:
     return False
 
 
+def closed_way(path: epath.Path) -> OSError | None:
+    """Why a part of a directory on a disk cannot be looked at, where it seems not to be there."""
+    found: list[OSError] = []
+    if not is_remote(path):
+        for _ in os.walk(path, onerror=found.append):
+            pass
+    return next(filter(may_pass, found), None)
+
+
 @contextlib.contextmanager
 def reading(path: epath.Path) -> Iterator[None]:
     """What goes wrong in it is told as the state of a checkpoint.
@@ -69,7 +79,8 @@ def reading(path: epath.Path) -> Iterator[None]:
         yield
     except (ArgumentError, jax.errors.JaxRuntimeError):
         raise
-    except Exception as error:  # Orbax raises just that
+    except Exception as raised:  # Orbax raises just that
+        error = raised if may_pass(raised) else closed_way(path) or raised
         lines = str(error).strip().splitlines() or ["no message"]
         reason = f"{type(error).__name__}: {lines[0][:200]}"
         if may_pass(error):
@@ -121,6 +132,30 @@ def fingerprints(config: dict, **items: Any) -> dict[str, Any]:
     """What is stored to recognise the items of a checkpoint by."""
     marks: dict[str, Any] = {name: fingerprint_of(item) for name, item in items.items()}
     return {**marks, "config": zlib.crc32(json.dumps(config, sort_keys=True).encode())}
+
+
+def require_state(path: epath.Path) -> None:
+    """Checks that training can go on from a checkpoint.
+
+    Raises:
+      Damaged: its state is lost.
+      ArgumentError: it never had one, or nobody knows.
+    """
+    with reading(path):
+        if (path / "state").is_dir() or not (path / "ema").is_dir():
+            return
+    if "state" in (read_fingerprints(path) or {}):
+        raise Damaged(f"the checkpoint {path} has lost its state")
+    raise ArgumentError(
+        f"the checkpoint {path} cannot be read for training, since it has no state: if it is "
+        "of imported weights, start from it in another --workdir with --init_from; if it is "
+        "damaged, delete that directory to go on from the step before it."
+    )
+
+
+def damaged_elsewhere(path: epath.Path) -> Damaged:
+    """The error of the processes that could read what another one could not."""
+    return Damaged(f"the checkpoint {path} cannot be read by another process")
 
 
 def read_fingerprints(path: epath.Path) -> dict | None:

@@ -5,23 +5,24 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from ict_jax.build import Config
 from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.files import failures, writable_directory
+from ict_jax.kept import SCORE, manager_options
 from ict_jax.layout import DIRECTORY, newest_whole, remove_half_written, set_aside
 from ict_jax.layout import is_whole as is_whole
 from ict_jax.processes import together
 from ict_jax.reading import (
-    Damaged,
+    damaged_elsewhere,
     fingerprints,
     read_fingerprints,
     read_items,
     read_json,
     reading,
     refuse_changed,
+    require_state,
 )
 from ict_jax.save_barrier import SaveBarrier
 from ict_jax.training.state import Params, TrainState
@@ -66,11 +67,6 @@ class Checkpoints:
           ArgumentError: a number is below 1, or the directory cannot be read or written.
         """
         require(every_steps >= 1, f"checkpointing.every_steps={every_steps} must be at least 1.")
-        require(keep_last >= 1, f"checkpointing.keep_last={keep_last} must be at least 1.")
-        require(
-            keep_every_steps is None or keep_every_steps >= 1,
-            f"checkpointing.keep_every_steps={keep_every_steps} must be at least 1, or None.",
-        )
         self.every_steps = every_steps
         self._stop_on_failed_save = stop_on_failed_save
         self._saving: int | None = None
@@ -78,15 +74,10 @@ class Checkpoints:
         self._directory = directory
         self._scored = scored
         self._barrier = SaveBarrier()
-        kept: list[Any] = [preservation_policy.LatestN(keep_last)]
-        if scored:
-            kept.append(preservation_policy.BestN(get_metric_fn=_score, reverse=True, n=1))
-        if keep_every_steps is not None:
-            kept.append(preservation_policy.EveryNSteps(keep_every_steps))
-        self._options = ocp.CheckpointManagerOptions(
-            preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
-            best_fn=_score if scored else None,  # without it scores are not stored
-            best_mode="min",
+        self._options = manager_options(
+            scored=scored,
+            keep_last=keep_last,
+            keep_every_steps=keep_every_steps,
             async_options=self._barrier.async_options(),
         )
         self._open()
@@ -100,21 +91,6 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, None without one."""
         return self._manager.latest_step()
-
-    def require_state(self, step: int) -> None:
-        """Raises `ArgumentError` unless training can go on from a checkpoint."""
-        path = self._directory / str(step)
-        with reading(path):
-            if (path / "state").is_dir() or not (path / "ema").is_dir():
-                return
-        if "state" in (read_fingerprints(path) or {}):
-            raise Damaged(f"the checkpoint {path} has lost its state")
-        require(
-            False,
-            f"the checkpoint {path} cannot be read for training, since it has no state: if it is "
-            "of imported weights, start from it in another --workdir with --init_from; if it is "
-            "damaged, delete that directory to go on from the step before it.",
-        )
 
     def save(
         self, state: TrainState, window: Metrics, config: Config, *, score: float | None = None
@@ -178,7 +154,7 @@ class Checkpoints:
         """
         path = self._directory / str(step)
         with together(elsewhere=damaged_elsewhere(path)):
-            self.require_state(step)
+            require_state(path)
             config, saved = read_json(path, "config"), read_fingerprints(path)
             if saved is not None:
                 refuse_changed(path, saved, fingerprints(config))
@@ -253,18 +229,6 @@ class Checkpoints:
         except (*failures(), ValueError, RuntimeError):
             if not self._has_failed:
                 raise  # otherwise it has been said
-
-
-def damaged_elsewhere(path: epath.Path) -> Damaged:
-    """The error of the processes that could read what another one could not."""
-    return Damaged(f"the checkpoint {path} cannot be read by another process")
-
-
-SCORE = "score"
-
-
-def _score(metrics: dict[str, float]) -> float:
-    return metrics[SCORE]
 
 
 def _without_ema(state: TrainState, window: Metrics) -> dict[str, Any]:

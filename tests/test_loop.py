@@ -348,12 +348,38 @@ def test_what_cannot_be_read_now_is_not_damaged(copied, monkeypatch, error):
     assert step.is_dir() and not (step.parent.parent / layout.DAMAGED).exists()
 
 
+def test_a_directory_that_cannot_be_looked_at_is_not_lost(copied, monkeypatch):
+    """To Orbax it is not there."""
+    opened, step = copied
+    os.rename(step / "config", step / "hidden")
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("hidden"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for act in (lambda: start.from_newest(opened, opened.config), lambda: checkpoints.locate(step)):
+        with pytest.raises(OTHER, match=r"could not be read now \(PermissionError: .*see to its"):
+            act()
+    assert (step / "hidden").is_dir()
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("NOT_FOUND: x"), FileNotFoundError(errno.ENOENT, "gone"), KeyError("ema")]
 )
 def test_what_is_lost_is_damaged(error):
     with pytest.raises(DAMAGED, match="cannot be read"), reading.reading(files.to_path("/nowhere")):
         raise error
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.png"])
+def test_a_directory_in_the_place_of_a_file(tmp_path, name):
+    (tmp_path / name).mkdir()
+    message = rf"--workdir=.* cannot be written to \(Is a directory: .*/{name}\); give a directory"
+    with pytest.raises(OTHER, match=message):
+        loop.train(one_device(), tmp_path)
 
 
 def flip_bits(path):
