@@ -9,7 +9,6 @@ n samples against as many real images, in seconds for each score.
 """
 
 import argparse
-import hashlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.fid_parity import random_weights
 from ict_jax import build
 from ict_jax.checkpoints import load_ema
 from ict_jax.evaluation.collect import draw_and_extract
-from ict_jax.evaluation.extractors import Extractor, find_extractor
-from ict_jax.evaluation.extractors.base import to_rgb
-from ict_jax.evaluation.extractors.inception import fold_inception, inception_taps
-from ict_jax.evaluation.extractors.inception_layers import inception_shapes
+from ict_jax.evaluation.extractors import Extractor, find_extractor, to_rgb
+from ict_jax.evaluation.extractors.inception import extract, fold_inception
 from ict_jax.evaluation.frechet import frechet_distance, moments
 from ict_jax.evaluation.inception_score import inception_score
 from ict_jax.evaluation.kernel import kid
@@ -95,20 +93,8 @@ def statistics(n: int, size: int) -> None:
 
 def random_inception() -> Extractor:
     """The FID network under random weights."""
-    rng = np.random.default_rng(0)
-    arrays = {
-        name: rng.uniform(0.5, 1.5, shape).astype(np.float32) / max(1, np.prod(shape[1:])) ** 0.5
-        for name, shape in inception_shapes().items()
-    }
-    weights = jax.tree.map(jnp.asarray, fold_inception(arrays))
-
-    def apply(weights: Any, images: Any) -> Any:
-        from ict_jax.evaluation.extractors import Extracted
-
-        taps = inception_taps(weights, images)
-        return Extracted(taps["2048"], taps["logits_unbiased"])
-
-    return Extractor("random inception", weights, apply, hashlib.sha256(b"").hexdigest())
+    weights = fold_inception(random_weights(np.random.default_rng(0)))
+    return Extractor("random inception", jax.tree.map(jnp.asarray, weights), extract, "none")
 
 
 def timed(work: Callable[[], Any]) -> float:

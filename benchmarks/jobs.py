@@ -27,7 +27,7 @@ QUICK = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=
 
 
 class Job:
-    """The processes of one training run."""
+    """The processes of one run of a command, by default of a training."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Job:
         devices: int = 1,
         extra_of_last: tuple[str, ...] = (),
         logs: Path | None = None,
+        command: tuple[str, ...] | None = None,
     ):
         """Starts them.
 
@@ -47,6 +48,7 @@ class Job:
           devices: virtual devices of each.
           extra_of_last: arguments of the last one alone.
           logs: directory for what they print; default: beside the work directory.
+          command: module and arguments; default: the training of `TRAIN` in the work directory.
         """
         logs = workdir.parent if logs is None else logs
         with socket.socket() as free:
@@ -57,7 +59,8 @@ class Job:
             **QUICK,
             "JAX_NUM_CPU_DEVICES": str(devices),
         }
-        command = [sys.executable, "-m", "ict_jax.cli.train", *TRAIN, f"--workdir={workdir}"]
+        if command is None:
+            command = ("ict_jax.cli.train", *TRAIN, f"--workdir={workdir}")
         self.outputs = [logs / f"{workdir.name}.{index}.log" for index in range(processes)]
         self.processes = []
         for index, output in enumerate(self.outputs):
@@ -68,7 +71,13 @@ class Job:
             with output.open("w") as file:
                 self.processes.append(
                     subprocess.Popen(
-                        [*command, *extra, *(extra_of_last if index == processes - 1 else ())],
+                        [
+                            sys.executable,
+                            "-m",
+                            *command,
+                            *extra,
+                            *(extra_of_last if index == processes - 1 else ()),
+                        ],
                         cwd=ROOT,
                         env=environment,
                         stdout=file,

@@ -98,6 +98,22 @@ def writable_directory(path: AnyPath, what: str) -> AnyPath:
     return path
 
 
+def write_at_once(path: AnyPath, content: bytes) -> None:
+    """Writes a file beside its place and moves it there, so that it never is half-written.
+
+    Raises:
+      one of `failures`: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 

@@ -247,6 +247,13 @@ def from_main(value: float) -> float:
     return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
+def everywhere(value: bool) -> bool:
+    """Whether it is true in all processes."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.asarray(multihost_utils.process_allgather(np.bool_(value))).all())
+
+
 def wait_for_all(name: str) -> None:
     """Returns when every process has come to this place."""
     if jax.process_count() > 1:

@@ -12,7 +12,6 @@ from ict_jax.core.errors import require
 from ict_jax.files import failures, writable_directory
 from ict_jax.kept import SCORE, manager_options
 from ict_jax.layout import DIRECTORY, newest_whole, remove_half_written, set_aside
-from ict_jax.layout import is_whole as is_whole
 from ict_jax.processes import together
 from ict_jax.reading import (
     damaged_elsewhere,

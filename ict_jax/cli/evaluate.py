@@ -1,7 +1,7 @@
 r"""Scores a checkpoint.
 
   python -m ict_jax.cli.evaluate --checkpoint=runs/digits
-  python -m ict_jax.cli.evaluate --checkpoint=runs/cifar10 --protocol=cifar10-train-50k \\
+  python -m ict_jax.cli.evaluate --checkpoint=runs/cifar10 --protocol=cifar10-train-50k \
     --inception_weights=pt_inception-2015-12-05-6726825d.pth
 
 --protocol says how:
@@ -24,7 +24,8 @@ import sys
 
 from absl import flags
 
-from ict_jax.cli import common, scoring
+from ict_jax.cli import by_protocol, common, scoring
+from ict_jax.evaluation.protocols import HELD_OUT
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
@@ -57,7 +58,7 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
 def run(values: flags.FlagValues) -> None:
     """Evaluates as the flags say."""
     common.required(values, "checkpoint", "--checkpoint=runs/digits")
-    if common.value(values, "protocol") == "held-out":
+    if common.value(values, "protocol") == HELD_OUT:
         _held_out(values)
     else:
         _by_protocol(values)
@@ -69,7 +70,7 @@ def _by_protocol(values: flags.FlagValues) -> None:
     from ict_jax.evaluation.at_scale import table
 
     keep_images = common.value(values, "save_images")
-    model, scorer, record = scoring.open_scorer(values, keep_images=keep_images)
+    model, scorer, record = by_protocol.open_scorer(values, keep_images=keep_images)
     protocol = record["protocol"]
     levels = scoring.schedules(
         model.config, *(common.value(values, name) for name in ("sigmas", "second_sigma", "steps"))
@@ -81,29 +82,29 @@ def _by_protocol(values: flags.FlagValues) -> None:
         for name, sigmas in levels.items():
             as_many = scorer.distance_of_first(sigmas, found["real"]["n"])
             found[name]["distance_of_as_many_as_real"] = as_many
+    path = model.out / f"scores_{protocol}.json"
     if processes.is_main():
-        path = model.out / f"scores_{protocol}.json"
         path.write_text(json.dumps({**record, "scores": found}, indent=2) + "\n")
-        for number, sigmas in enumerate(levels.values(), 1):
-            if keep_images:
-                scorer.save_images(sigmas, model.out / f"samples_{number}.npz")
-        say(table(found, scorer.extractor.name))
-        for name, row in found.items():
-            if "warning" in row:
-                say(f"NOTE, {name}: {row['warning']}")
-        say(f"written: {path}")
-    for sigmas in levels.values():
+    for number, sigmas in enumerate(levels.values(), 1):
+        if keep_images:
+            scorer.save_images(sigmas, model.out / f"samples_{number}.npz")
         scorer.clear(sigmas)
+    say(table(found, scorer.extractor.name))
+    for name, row in found.items():
+        if "warning" in row:
+            say(f"NOTE, {name}: {row['warning']}")
+    say(f"written: {path}")
 
 
 def _held_out(values: flags.FlagValues) -> None:
-    scoring.check_held_out(values, ("sigmas", "steps"))
+    scoring.check_held_out(values, ("sigmas", "steps", "labels", "first_seed", "save_images"))
     from ict_jax import build  # late: --help and mistakes answer at once
     from ict_jax.console import say
     from ict_jax.evaluation.run import Evaluator
     from ict_jax.sampler import Sampler
 
     checkpoint = common.value(values, "checkpoint")
+    scoring.start()
     model = scoring.open_model(values, with_data=True, diffusion_use=scoring.GRID)
     assert model.dataset is not None
     arguments = build.sampling_arguments(model.config)

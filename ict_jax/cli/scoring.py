@@ -1,4 +1,4 @@
-"""What the commands share that score a checkpoint by a protocol."""
+"""What the commands share that score a checkpoint."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,17 +8,13 @@ from absl import flags
 
 from ict_jax.cli import common
 from ict_jax.core.errors import require
+from ict_jax.evaluation.protocols import HELD_OUT, NAMES
 
 if TYPE_CHECKING:
     from etils import epath
 
     from ict_jax.build import Config
     from ict_jax.data import Dataset
-    from ict_jax.evaluation.at_scale import ProtocolScorer
-    from ict_jax.evaluation.extractors import Extractor
-    from ict_jax.evaluation.protocols import Protocol
-    from ict_jax.evaluation.references import Reference
-
 
 GRID = "ict_jax.cli.evaluate --protocol=train-set --steps=N: its levels are the Karras grid"
 """What a diffusion model is scored by."""
@@ -48,10 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
     """The flags of drawing and comparing."""
     common.define_checkpoint(values)
     flags.DEFINE_string(
-        "protocol",
-        "held-out",
-        "held-out, cifar10-train-50k, imagenet64-adm-50k or train-set.",
-        flag_values=values,
+        "protocol", HELD_OUT, f"{', '.join(NAMES[:-1])} or {NAMES[-1]}.", flag_values=values
     )
     flags.DEFINE_integer(
         "num_samples",
@@ -94,6 +87,15 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
+def start() -> None:
+    """Joins the job, if this process is one of several; before anything else of JAX."""
+    from ict_jax import processes  # late: --help and mistakes answer at once
+    from ict_jax.training import parallel
+
+    processes.initialize()
+    parallel.keep_compiled()
+
+
 def open_model(
     values: flags.FlagValues, *, with_data: bool, diffusion_use: str | None = None
 ) -> Model:
@@ -113,148 +115,31 @@ def open_model(
     from ict_jax.training import parallel
 
     checkpoint = common.value(values, "checkpoint")
-    processes.initialize()
-    parallel.keep_compiled()
     mesh = parallel.make_mesh()
-    params, config, step = load_ema(
-        checkpoint,
-        step=common.value(values, "step"),
-        sharding=parallel.replicated(mesh),
-        what="--checkpoint",
-    )
-    require(
-        diffusion_use is None or not build.is_diffusion(config),
-        f"--checkpoint={checkpoint} is a diffusion model, and this command, as asked, scores "
-        f"consistency models; use {diffusion_use}.",
-    )
-    dataset = None
-    if with_data:
-        dataset = build.build_dataset(config)
-        checks.check_classes(config, dataset)
-        config = checks.resolve(config, dataset)
-    # A step stands in the checkpoints directory of its work directory.
-    out = to_path(common.value(values, "out") or locate(checkpoint).parent.parent)
-    return Model(mesh, params, config, step, dataset, writable_directory(out, "--out"))
-
-
-def open_scorer(
-    values: flags.FlagValues, **options: Any
-) -> tuple[Model, "ProtocolScorer", dict[str, Any]]:
-    """Reads the checkpoint, the extractor and the reference that the flags name.
-
-    Args:
-      values: parsed flags.
-      **options: further ones of `ProtocolScorer`.
-
-    Returns:
-      The model, its scorer, and what makes scores comparable, for the results.
-
-    Raises:
-      ArgumentError: something of it is missing or does not fit.
-    """
-    from ict_jax import build  # late: --help and mistakes answer at once
-    from ict_jax.evaluation.at_scale import ProtocolScorer
-    from ict_jax.evaluation.extractors import find_extractor
-    from ict_jax.evaluation.protocols import find_protocol
-
-    protocol = find_protocol(common.value(values, "protocol"))
-    first, labels = common.value(values, "first_seed"), common.value(values, "labels")
-    count = common.value(values, "num_samples")
-    count = protocol.num_samples if count is None else count
-    require(
-        count >= 4,
-        f"--num_samples={count} must be at least 4; {protocol.num_samples:,} is usual.",
-    )
-    seeds = range(first, first + count)
-    extractor = find_extractor(
-        _extractor_name(values, protocol), common.value(values, "inception_weights")
-    )
-    model = open_model(values, with_data=protocol.reference == "train" or labels == "data")
-    classes = _labels(labels, seeds, model)
-    reference = _reference(values, protocol, extractor, model)
-    scorer = ProtocolScorer(
-        extractor,
-        reference,
-        build.build_draw(model.config),
-        model.mesh,
-        model.params,
-        seeds=seeds,
-        labels=classes,
-        directory=model.out / "evaluation",
-        batch_size=min(common.value(values, "batch_size"), count),
-        **build.sampler_arguments(model.config),
-        **options,
-    )
-    record = {
-        "protocol": protocol.name,
-        "as_the_protocol": count == protocol.num_samples and first == 0,
-        "n": count,
-        "seeds": [seeds.start, seeds.stop - 1],
-        "labels": labels if build.num_classes(model.config) else None,
-        "extractor": {"name": extractor.name, "sha256": extractor.digest},
-        "reference": {
-            "name": reference.name,
-            "sha256": reference.digest,
-            "n": reference.size,
-            "features": len(reference.features),
-        },
-        "checkpoint": common.value(values, "checkpoint"),
-        "step": model.step,
-        "ema_decay": model.config.training.ema_decay,
-    }
-    return model, scorer, record
-
-
-def _reference(
-    values: flags.FlagValues,
-    protocol: "Protocol",
-    extractor: "Extractor",
-    model: Model,
-) -> "Reference":
-    from ict_jax.caches import cache_directory
-    from ict_jax.evaluation import protocols, references
-    from ict_jax.evaluation.at_scale import progress
-    from ict_jax.files import to_path
-
-    if protocol.reference == "train":
-        dataset = model.dataset
-        assert dataset is not None
-        protocols.check_data(protocol, dataset.name, dataset.train.size, dataset.image_shape)
-        return references.reference_of(
-            f"{dataset.name}, training split",
-            dataset.train,
-            extractor,
-            model.mesh,
-            cache=to_path(cache_directory("references")),
-            told=progress("real images"),
+    with processes.together():
+        params, config, step = load_ema(
+            checkpoint,
+            step=common.value(values, "step"),
+            sharding=parallel.replicated(mesh),
+            what="--checkpoint",
         )
-    path = common.required(values, "reference", "--reference=VIRTUAL_imagenet64_labeled.npz")
-    assert protocol.image_shape is not None
-    require(
-        tuple(model.config.image_shape) == protocol.image_shape,
-        f"--protocol={protocol.name} is for images of {protocol.image_shape} and the model draws "
-        f"{tuple(model.config.image_shape)}; use --protocol=train-set.",
-    )
-    return references.reference_of_file(path, extractor, model.mesh, protocol.image_shape)
+        require(
+            diffusion_use is None or not build.is_diffusion(config),
+            f"--checkpoint={checkpoint} is a diffusion model, and this command, as asked, scores "
+            f"consistency models; use {diffusion_use}.",
+        )
+        dataset = None
+        if with_data:
+            dataset = build.build_dataset(config)
+            checks.check_classes(config, dataset)
+            config = checks.resolve(config, dataset)
+        # A step stands in the checkpoints directory of its work directory.
+        out = to_path(common.value(values, "out") or locate(checkpoint).parent.parent)
+        writable_directory(out, "--out")
+    return Model(mesh, params, config, step, dataset, out)
 
 
-def _extractor_name(values: flags.FlagValues, protocol: "Protocol") -> str:
-    given = common.value(values, "extractor")
-    require(
-        protocol.extractor in (None, given) or given is None,
-        f"--protocol={protocol.name} compares in the features of {protocol.extractor} and "
-        f"--extractor={given} was given; leave it out, or use --protocol=train-set.",
-    )
-    name = protocol.extractor or given or ""
-    require(
-        bool(name),
-        f"--protocol={protocol.name} needs --extractor: inception (its weights are a file of "
-        "yours) or lite0 (pip install 'ict_jax[lite0]').",
-    )
-    return name
-
-
-def _labels(text: str, seeds: range, model: Model) -> Any:
+def labels_of(text: str, seeds: range, model: Model) -> Any:
     """One class per seed, or None for the sampler's."""
     from ict_jax import build
     from ict_jax.data import measured_part
@@ -284,13 +169,14 @@ def open_held_out(
     from ict_jax.sampler import Sampler
     from ict_jax.training.parallel import fingerprint_of
 
+    start()
     model = open_model(values, with_data=True, diffusion_use=GRID)
     assert model.dataset is not None
     count = common.value(values, "num_samples")
     scorer = Scorer(model.dataset, num_samples=5000 if count is None else count)
     first = common.value(values, "first_seed")
     seeds = range(first, first + scorer.num_samples)
-    labels = _labels(common.value(values, "labels"), seeds, model)
+    labels = labels_of(common.value(values, "labels"), seeds, model)
     sampler = Sampler(
         build.build_draw(model.config),
         model.mesh,
@@ -307,10 +193,15 @@ def open_held_out(
 
 
 def check_held_out(values: flags.FlagValues, names: Sequence[str] = ()) -> None:
-    """Raises `ArgumentError` if a flag was given that belongs to scores by protocol."""
+    """Raises `ArgumentError` if a flag was given that belongs to scores by protocol.
+
+    Args:
+      values: parsed flags.
+      names: of the command's own among them.
+    """
     for name in ("extractor", "inception_weights", "reference", *names):
         require(
-            common.value(values, name) is None,
+            values[name].value == values[name].default,
             f"--{name} belongs to scores by protocol, and --protocol=held-out is asked for; leave "
             "it out, or use --protocol=train-set.",
         )

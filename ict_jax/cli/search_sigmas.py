@@ -1,7 +1,7 @@
 r"""Searches the noise levels of multistep sampling.
 
   python -m ict_jax.cli.search_sigmas --checkpoint=runs/digits --steps=2
-  python -m ict_jax.cli.search_sigmas --checkpoint=runs/cifar10 --protocol=cifar10-train-50k \\
+  python -m ict_jax.cli.search_sigmas --checkpoint=runs/cifar10 --protocol=cifar10-train-50k \
     --inception_weights=pt_inception-2015-12-05-6726825d.pth
 
 Greedy ternary search over the finest Karras grid of the training (N = 1281 in iCT), one level
@@ -19,8 +19,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ict_jax.cli import common, scoring
+from ict_jax.cli import by_protocol, common, scoring
 from ict_jax.core.errors import require
+from ict_jax.evaluation.protocols import HELD_OUT
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
@@ -34,25 +35,25 @@ def run(values: flags.FlagValues) -> None:
     checkpoint = common.required(values, "checkpoint", "--checkpoint=runs/digits")
     steps = common.value(values, "steps")
     require(steps >= 2, f"--steps={steps} must be at least 2; one step has nothing to search.")
-    held_out = common.value(values, "protocol") == "held-out"
+    held_out = common.value(values, "protocol") == HELD_OUT
     if held_out:
         scoring.check_held_out(values)
 
     from ict_jax import build, processes  # late: --help and mistakes answer at once
     from ict_jax.console import say
-    from ict_jax.evaluation.kept import Kept
+    from ict_jax.evaluation.distances import Distances
     from ict_jax.evaluation.search import greedy_search
 
     if held_out:
         model, measure, key = scoring.open_held_out(values)
     else:
-        model, scorer, _ = scoring.open_scorer(values)
+        model, scorer, _ = by_protocol.open_scorer(values)
         measure, key = scorer.distance, scorer.key
     require(
         not build.is_diffusion(model.config),
         f"--checkpoint={checkpoint} is a diffusion model; use {scoring.GRID}.",
     )
-    kept = Kept(model.out / "evaluation" / "distances.json")
+    kept = Distances(model.out / "evaluation" / "distances.json")
 
     def distance(sigmas: Sequence[float]) -> float:
         found = kept.get(key(sigmas), lambda: measure(sigmas))

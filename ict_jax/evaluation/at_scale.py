@@ -15,6 +15,7 @@ from ict_jax.data import ImageSet
 from ict_jax.evaluation.collect import (
     Collected,
     Describer,
+    as_npz,
     collect_samples,
     draw_and_extract,
     image_batches,
@@ -24,6 +25,7 @@ from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.frechet import frechet_distance, moments
 from ict_jax.evaluation.measure import distance_name, measure
 from ict_jax.evaluation.references import Reference
+from ict_jax.files import write_at_once
 from ict_jax.processes import is_main, wait_for_all
 from ict_jax.sampler import Sampler
 from ict_jax.training.parallel import fingerprint_of
@@ -124,10 +126,13 @@ class ProtocolScorer:
         return frechet_distance(moments(features), self.reference.moments)
 
     def save_images(self, sigmas: Sequence[float], path: epath.Path) -> None:
-        """Writes the images, which must have been kept, as `arr_0` of an .npz, as ADM does."""
+        """Writes the images, which must have been kept, as `arr_0` of an .npz, as ADM does.
+
+        To be called in all processes.
+        """
         images: Any = self.samples(sigmas).images
-        with path.open("wb") as file:
-            np.savez(file, arr_0=images)
+        if is_main():
+            write_at_once(path, as_npz({"arr_0": images}))
 
     def clear(self, sigmas: Sequence[float]) -> None:
         """Removes what was kept of the samples at these noise levels."""

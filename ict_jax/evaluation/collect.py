@@ -1,6 +1,7 @@
 """Features of samples and of real images, computed where the images are."""
 
 import hashlib
+import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from ict_jax.core.errors import require
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.extractors.base import to_rgb
+from ict_jax.files import write_at_once
 from ict_jax.processes import from_main, is_main, wait_for_all
 from ict_jax.sampler import Sampler
 from ict_jax.training.parallel import batch_sharding, replicated
@@ -85,7 +87,7 @@ def collect_samples(
     Raises:
       ArgumentError: a sample is not finite.
     """
-    edges = np.linspace(0, len(seeds), PARTS + 1).astype(int)
+    edges = np.unique(np.linspace(0, len(seeds), PARTS + 1).astype(int))
     parts = []
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         path = directory / f"part_{number}.npz"
@@ -121,14 +123,17 @@ def joined(parts: Sequence[Collected]) -> Collected:
     return Collected(*(join(list(arrays)) for arrays in zip(*parts, strict=True)))
 
 
+def as_npz(arrays: dict[str, Any]) -> bytes:
+    """The content of an .npz file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
 def _save(path: epath.Path, part: Collected) -> None:
     """By the first process, whole or not at all; the others wait for it."""
     if is_main():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **{k: v for k, v in part._asdict().items() if v is not None})
-        partial.replace(path)
+        write_at_once(path, as_npz({k: v for k, v in part._asdict().items() if v is not None}))
     wait_for_all("part of the samples")
 
 
@@ -146,11 +151,12 @@ class Describer:
         whole, cut = replicated(mesh), batch_sharding(mesh)
         self._size = -(-batch_size // mesh.size) * mesh.size
         self._weights = jax.device_put(extractor.weights, whole)
-        self._apply = jax.jit(
-            lambda weights, images: extractor.apply(weights, to_rgb(images)),
-            in_shardings=(whole, cut),
-            out_shardings=whole,
-        )
+
+        def apply(weights: Any, images: Array) -> Any:
+            images = jax.lax.with_sharding_constraint(images, cut)  # each process has them whole
+            return extractor.apply(weights, to_rgb(images))
+
+        self._apply = jax.jit(apply, out_shardings=whole)
 
     def __call__(self, batches: Iterable[UInt8[np.ndarray, "b h w c"]]) -> Iterator[Collected]:
         """Yields features and logits of each batch."""

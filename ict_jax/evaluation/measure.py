@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ict_jax.evaluation.collect import Collected
+from ict_jax.evaluation.extractors.weights import INCEPTION
 from ict_jax.evaluation.frechet import frechet_distance, moments, rank_note
 from ict_jax.evaluation.inception_score import inception_score
 from ict_jax.evaluation.kernel import kid
@@ -19,7 +20,7 @@ SUBSET = 1000
 
 def distance_name(extractor: str) -> str:
     """`fid` is the Fréchet distance in the features of the FID network, and of no other."""
-    return "fid" if extractor == "inception-2015-12-05" else f"fd_{extractor}"
+    return "fid" if extractor == INCEPTION else f"fd_{extractor}"
 
 
 def measure(samples: Collected, reference: Reference, extractor: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def measure(samples: Collected, reference: Reference, extractor: str) -> dict[st
                 "value": share,
                 "standard_error": float(np.sqrt(share * (1 - share) / total)),
             }
-    if samples.logits is not None and extractor == "inception-2015-12-05" and n >= SPLITS:
+    if samples.logits is not None and extractor == INCEPTION and n >= SPLITS:
         mean, std = inception_score(samples.logits, splits=SPLITS, seed=2020)
         scores["inception_score"] = {"value": mean, "std_of_splits": std}
     note = rank_note(n, features.shape[1])

@@ -19,7 +19,6 @@ class Protocol(NamedTuple):
         and images of a file that the user has.
       num_reference: images of the reference; None: as many as the set has.
       image_shape: of samples and reference; None: any.
-      source: where the protocol is from.
     """
 
     name: str
@@ -28,10 +27,10 @@ class Protocol(NamedTuple):
     reference: str
     num_reference: int | None
     image_shape: tuple[int, int, int] | None
-    source: str
 
 
 _PROTOCOLS = (
+    # CM and iCT on CIFAR-10.
     Protocol(
         "cifar10-train-50k",
         50_000,
@@ -39,8 +38,9 @@ _PROTOCOLS = (
         "train",
         50_000,
         (32, 32, 3),
-        "CM and iCT on CIFAR-10: FID of 50,000 samples against the training images",
     ),
+    # ADM, CM and iCT on ImageNet 64x64: the statistics of OpenAI's VIRTUAL_imagenet64_labeled.npz,
+    # precision and recall against its images.
     Protocol(
         "imagenet64-adm-50k",
         50_000,
@@ -48,12 +48,8 @@ _PROTOCOLS = (
         "file",
         None,
         (64, 64, 3),
-        "ADM, CM and iCT on ImageNet 64x64: FID of 50,000 samples against the statistics of "
-        "OpenAI's VIRTUAL_imagenet64_labeled.npz, precision and recall against its images",
     ),
-    Protocol(
-        "train-set", 50_000, None, "train", None, None, "any data set, against its training images"
-    ),
+    Protocol("train-set", 50_000, None, "train", None, None),
 )
 
 NAMES = (HELD_OUT, *(protocol.name for protocol in _PROTOCOLS))

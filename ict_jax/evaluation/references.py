@@ -10,13 +10,15 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from ict_jax.caches import cache_directory
+from ict_jax.console import not_essential
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Examples
-from ict_jax.evaluation.collect import Describer, content_hash, image_batches, joined
+from ict_jax.evaluation.collect import Describer, as_npz, content_hash, image_batches, joined
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.frechet import Moments, MomentSums
-from ict_jax.files import failures, to_path
-from ict_jax.processes import is_main, wait_for_all
+from ict_jax.files import to_path, write_at_once
+from ict_jax.processes import everywhere
 
 MOST_FEATURES = 10_000
 """Real images whose features are kept, for kernel distance, precision and recall."""
@@ -48,17 +50,17 @@ def reference_of(
     extractor: Extractor,
     mesh: Mesh,
     *,
-    cache: epath.Path,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reference:
     """Statistics of all images of a set, computed once for the same images and extractor.
+
+    What was computed is kept in `cache_directory("references")`, by hashes of images and weights.
 
     Args:
       name: of the set.
       data: the images.
       extractor: of the features.
       mesh: devices that share the work.
-      cache: directory of what was computed before, by hashes of images and weights.
       told: called with how many are done, and of how many.
 
     Raises:
@@ -69,9 +71,11 @@ def reference_of(
         f"{name} has {data.size} images to compare with, expected at least two; add images.",
     )
     digest = content_hash(data)
-    path = cache / f"reference_{digest[:16]}_{extractor.name}_{extractor.digest[:16]}.npz"
+    name_of_file = f"{digest[:16]}_{extractor.name}_{extractor.digest[:16]}.npz"
+    path = to_path(cache_directory("references") / name_of_file)
     found = _read(path)
-    if found is None:
+    there = everywhere(found is not None)  # otherwise all take part in computing it
+    if found is None or not there:
         found = _compute(data, extractor, mesh, told)
         _write(path, found)
     moments, features = found
@@ -96,18 +100,10 @@ def _compute(
 
 
 def _write(path: epath.Path, found: tuple[Moments, np.ndarray]) -> None:
-    """By the first process; where it cannot be written it is computed again next time."""
+    """By each process, for hosts have caches of their own."""
     moments, features = found
-    if is_main():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                np.savez(file, **moments._asdict(), features=features)
-            partial.replace(path)
-        except failures():
-            pass
-    wait_for_all("statistics of the reference")
+    with not_essential(f"statistics of the reference, {path},"):
+        write_at_once(path, as_npz({**moments._asdict(), "features": features}))
 
 
 def _read(path: epath.Path) -> tuple[Moments, np.ndarray] | None:

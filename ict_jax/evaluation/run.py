@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ict_jax.caches import cache_directory
 from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset
@@ -18,7 +17,6 @@ from ict_jax.evaluation.frechet import MomentSums, frechet_distance
 from ict_jax.evaluation.measure import distance_name
 from ict_jax.evaluation.references import Reference, reference_of
 from ict_jax.evaluation.scores import Scorer, check_held_out, score_model, table
-from ict_jax.files import to_path
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import from_main, is_main
 from ict_jax.sampler import Sampler
@@ -151,7 +149,6 @@ class Evaluator:
                 self._dataset.train,
                 extractor,
                 mesh,
-                cache=to_path(cache_directory("references")),
                 told=progress("describing real images, once"),
             )
             self._comparison = reference, Describer(extractor, mesh, self._sampler.batch_size)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from ict_jax.core.errors import require
 
 Distance = Callable[[tuple[float, ...]], float]
@@ -71,7 +69,7 @@ def greedy_search(distance: Distance, grid: Sequence[float], steps: int) -> list
         found.append(chosen)
     return [
         {
-            "sigmas": [float(np.float64(grid[i])) for i in indices],
+            "sigmas": [float(grid[i]) for i in indices],
             "indices": list(indices),
             "distance": cost(indices),
         }

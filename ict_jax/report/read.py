@@ -14,9 +14,9 @@ from ict_jax import build
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.schedules import Stage
 from ict_jax.files import failures, to_path
+from ict_jax.layout import DIRECTORY, is_whole
 from ict_jax.report.events import Curve, read_scalars
 from ict_jax.report.pictures import Picture, as_picture
-from ict_jax.store import DIRECTORY, is_whole
 
 SHOWN_STEPS = 12
 """At so many steps sample grids are shown; of more, these are chosen equally far apart."""

@@ -213,6 +213,14 @@ def mistakes(tmp_path):
             "from 16",
         ),
         ("evaluate", [], "--checkpoint is missing"),
+        ("evaluate", [empty, "--labels=data"], "--labels belongs to scores by protocol"),
+        ("evaluate", [empty, "--protocol=fid"], "--protocol=fid is not known; use one of held-out"),
+        (
+            "evaluate",
+            [empty, "--protocol=train-set"],
+            "--protocol=train-set needs --extractor: inc",
+        ),
+        ("search_sigmas", [empty, "--steps=1"], "--steps=1 must be at least 2"),
         ("evaluate", [empty], "should hold checkpoints and holds none"),
     ]
 

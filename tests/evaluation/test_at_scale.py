@@ -17,9 +17,9 @@ from ict_jax.data.labels import even_labels, labels_as_in
 from ict_jax.evaluation import references, run
 from ict_jax.evaluation.at_scale import ProtocolScorer, table
 from ict_jax.evaluation.collect import PARTS, Collected
+from ict_jax.evaluation.distances import Distances
 from ict_jax.evaluation.extractors import Extracted, Extractor
 from ict_jax.evaluation.frechet import frechet_distance, moments
-from ict_jax.evaluation.kept import Kept
 from ict_jax.evaluation.measure import distance_name, measure
 from ict_jax.evaluation.protocols import check_data, find_protocol
 from ict_jax.evaluation.references import Reference, reference_of, reference_of_file
@@ -104,6 +104,16 @@ def test_samples_are_those_of_the_sampler(model, tmp_path):
     )
 
 
+def test_fewer_samples_than_parts_and_their_images(model, tmp_path):
+    few = scorer(model, tmp_path / "kept", n=5, keep_images=True)
+    found = few.samples((80.0,))
+    assert len(found.features) == 5
+    few.save_images((80.0,), epath.Path(tmp_path / "samples.npz"))
+    with np.load(tmp_path / "samples.npz") as file:
+        np.testing.assert_array_equal(file["arr_0"], found.images)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "samples.npz"}
+
+
 class Stopped(Exception):
     """Stands for an interruption."""
 
@@ -156,10 +166,11 @@ def test_samples_that_are_not_finite_are_refused(model, tmp_path):
 
 
 def test_references_are_kept_by_content(dataset, tmp_path, monkeypatch):
-    cache, mesh = epath.Path(tmp_path), make_mesh()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    mesh = make_mesh()
 
     def found(data=dataset.train, extractor=EXTRACTOR):
-        return reference_of("digits", data, extractor, mesh, cache=cache)
+        return reference_of("digits", data, extractor, mesh)
 
     first = found()
     features = np.asarray(project(EXTRACTOR.weights, jnp.asarray(dataset.train.images)).features)
@@ -182,7 +193,7 @@ def test_references_are_kept_by_content(dataset, tmp_path, monkeypatch):
     assert found(ImageSet(changed, dataset.train.labels)).digest != first.digest
     found(extractor=EXTRACTOR._replace(digest="another"))
     assert len(computed) == 2
-    for path in tmp_path.iterdir():
+    for path in tmp_path.rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:100])
     found()
     assert len(computed) == 3
@@ -296,10 +307,10 @@ def test_numbers_are_computed_once(tmp_path):
         computed.append(1)
         return 2.5
 
-    assert Kept(path).get("key", compute) == 2.5
-    assert Kept(path).get("key", compute) == 2.5 and len(computed) == 1
+    assert Distances(path).get("key", compute) == 2.5
+    assert Distances(path).get("key", compute) == 2.5 and len(computed) == 1
     path.write_text("{half")
-    assert Kept(path).get("key", compute) == 2.5 and len(computed) == 2
+    assert Distances(path).get("key", compute) == 2.5 and len(computed) == 2
 
 
 def evaluator(model, dataset, extractor, **options):

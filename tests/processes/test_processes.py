@@ -1,5 +1,6 @@
 """Two real processes: they agree with one, and mistakes end both with a reason."""
 
+import json
 import os
 import re
 import subprocess
@@ -55,6 +56,29 @@ def test_processes_with_other_configs_do_not_start(tmp_path):
         message = "error: the processes of this job have different values of the config; start all"
         assert message in job.said(index)
     assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_two_processes_score_as_one(tmp_path, monkeypatch):
+    """By protocol; the second time with the statistics of the reference that are kept."""
+    finish(tmp_path / "run", "--config.total_steps=20")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = ("ict_jax.cli.evaluate", f"--checkpoint={tmp_path / 'run'}", "--protocol=train-set")
+    options = ("--extractor=lite0", "--num_samples=10", "--batch_size=4", "--save_images")
+    found = []
+    for name, processes in (("one", 1), ("two", 2)):
+        out = tmp_path / name
+        job = Job(out, f"--out={out}", *options, processes=processes, command=command)
+        assert set(job.wait()) == {0}, "".join(job.said(index) for index in range(processes))
+        scores = json.loads((out / "scores_train-set.json").read_text())["scores"]
+        with np.load(out / "samples_2.npz") as file:
+            found.append((scores, file["arr_0"]))
+        assert not list((out / "evaluation").iterdir())
+    (a, images), (b, others) = found
+    assert images.shape == (10, 8, 8, 1) and (images == others).mean() >= 0.999
+    for name in ("one step", "two steps", "real"):
+        expected = a[name]["fd_lite0"]["value"]
+        assert b[name]["fd_lite0"]["value"] == pytest.approx(expected, rel=1e-3)
+    assert "written:" in job.said(0) and "written:" not in job.said(1)
 
 
 def test_a_mistake_that_one_process_finds_ends_both(tmp_path):

@@ -45,7 +45,7 @@ def inception_extractor(path: str | os.PathLike | None = None, *, check: bool = 
     """
     arrays, digest = load_inception(path, inception_shapes(), check=check)
     weights = jax.tree.map(jnp.asarray, fold_inception(arrays))
-    return Extractor(INCEPTION, weights, _extract, digest)
+    return Extractor(INCEPTION, weights, extract, digest)
 
 
 def fold_inception(arrays: Named) -> Weights:
@@ -61,7 +61,8 @@ def fold_inception(arrays: Named) -> Weights:
     return weights
 
 
-def _extract(weights: Weights, images: UInt8[Array, "b h w 3"]) -> Extracted:
+def extract(weights: Weights, images: UInt8[Array, "b h w 3"]) -> Extracted:
+    """What the scores need of `inception_taps`."""
     taps = inception_taps(weights, images)
     return Extracted(taps["2048"], taps["logits_unbiased"])
 

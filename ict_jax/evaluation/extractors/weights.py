@@ -5,7 +5,6 @@ The FID network's weights are no part of this project: the user gets the file, a
 
 import hashlib
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ict_jax.caches import cache_directory
 from ict_jax.console import not_essential, say
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.evaluation.extractors.torch_file import Named, read_torch_file
+from ict_jax.files import write_at_once
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -169,12 +169,6 @@ def _read_kept(digest: str) -> Named | None:
 def _keep(arrays: Named, digest: str) -> None:
     """Writes the copy whole or not at all; processes that do so at once do not meet."""
     path = _kept_at(digest)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     told = {"source": digest, "arrays": _arrays_digest(arrays)}
     with not_essential(f"the converted weights {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(safetensors.numpy.save(arrays, told))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_at_once(path, safetensors.numpy.save(arrays, told))

@@ -1,15 +1,16 @@
-"""Numbers that took long to compute, in a file."""
+"""Distances that took long to compute, in a file."""
 
 import json
 from collections.abc import Callable
 
 from etils import epath
 
+from ict_jax.files import write_at_once
 from ict_jax.processes import from_main, is_main
 
 
-class Kept:
-    """`kept.get(key, compute)` computes a number once, also when the program was interrupted."""
+class Distances:
+    """`distances.get(key, compute)` computes one once, also when the program was interrupted."""
 
     def __init__(self, path: epath.Path):
         """Reads what is there; a file that cannot be read counts as empty."""
@@ -20,12 +21,10 @@ class Kept:
             self._numbers = {}
 
     def get(self, key: str, compute: Callable[[], float]) -> float:
-        """The number of a key, computed if it is not there; the same in all processes."""
+        """The distance of a key, computed if it is not there; the same in all processes."""
         if not from_main(key in self._numbers):
             self._numbers[key] = from_main(compute())
             if is_main():
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                partial = self._path.with_suffix(".partial")
-                partial.write_text(json.dumps(self._numbers, indent=2) + "\n")
-                partial.replace(self._path)
+                text = json.dumps(self._numbers, indent=2) + "\n"
+                write_at_once(self._path, text.encode())
         return from_main(self._numbers.get(key, 0.0))
