@@ -88,7 +88,7 @@ def test_no_process_outlives_the_script(launch):
     children = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(process.pid)], text=True)
     trainings = [pid for pid in children.split() if b"ict_jax.cli.train" in cmdline(pid)]
     assert len(trainings) == 2
-    process.send_signal(signal.SIGHUP)  # which nothing in it expects
+    process.send_signal(signal.SIGUSR1)  # which nothing in it expects
     process.communicate(timeout=30)
     assert not [pid for pid in trainings if cmdline(pid)]
 
