@@ -42,7 +42,8 @@ def launch(tmp_path):
 
     def start(*arguments, **environment):
         return subprocess.Popen(
-            [LAUNCH / "local.sh", *arguments],
+            # A shell lets what it starts in the background ignore Ctrl-C.
+            ["env", "--default-signal=INT", LAUNCH / "local.sh", *arguments],
             env={**os.environ, "PYTHON": str(training), "CUDA_VISIBLE_DEVICES": "", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
