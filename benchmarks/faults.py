@@ -191,7 +191,7 @@ class Trials:
             check(code not in (0, SAVED_AFTER_SIGTERM), f"the other ended with {code}", job)
             said = job.said(number % 2)
             told = [line for line in said.splitlines() if not line.startswith("[Gloo]")]
-            reason = re.search(r"(?i)another task died|cannot go on", "\n".join(told))
+            reason = re.search(r"(?i)another (task|process) died|cannot go on", "\n".join(told))
             check(reason is not None, "the other did not say why", job)
             seen.add(code)
         finish(workdir, processes=2)

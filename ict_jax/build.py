@@ -5,6 +5,7 @@ and its checks are that callable's checks. Beside this module only the start and
 run read configs: their top level, and which section goes to which of their own parts.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -126,6 +127,7 @@ def build_bind(config: Config) -> Bind:
     """
     model, classes = build_model(config), num_classes(config)
     wrap, options = _named("precondition", config.precondition, PRECONDITIONS)
+    precision = config.get("matmul_precision")  # checkpoints of the first versions lack it
 
     def bind(params: Params, labels: Any, dropout_key: Any) -> ConsistencyFn:
         labels = labels if classes else None
@@ -133,7 +135,8 @@ def build_bind(config: Config) -> Bind:
         def network(x: Data, c_noise: Any) -> Any:
             rngs = {} if dropout_key is None else {"dropout": dropout_key}
             train = dropout_key is not None
-            with jax.default_matmul_precision(config.matmul_precision):
+            given = precision is not None  # otherwise the caller's
+            with jax.default_matmul_precision(precision) if given else contextlib.nullcontext():
                 return model.apply({"params": params}, x, c_noise, labels, train=train, rngs=rngs)
 
         return splat("precondition", options, wrap, network)

@@ -1,5 +1,8 @@
 """The directories of a run's checkpoints: whole, half-written and damaged ones."""
 
+import errno
+import time
+
 from etils import epath
 
 from ict_jax.files import is_remote, writing
@@ -8,6 +11,8 @@ from ict_jax.processes import is_main, together
 DIRECTORY = "checkpoints"
 DAMAGED = "damaged_checkpoints"
 HALF_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a directory that a save has not finished
+STILL_WRITING_SECS = 20
+"""When one part of a save has failed, the others still write for so long at most."""
 COMMITTED = "commit_success.txt"  # in a bucket, where no directory is renamed, a save ends with it
 
 
@@ -27,7 +32,18 @@ def remove_half_written(directory: epath.Path) -> None:
     with together(), writing(directory, "the directory of checkpoints"):
         if is_main():
             for half in directory.glob(f"*{HALF_WRITTEN}*"):
-                half.rmtree()
+                _remove(half)
+
+
+def _remove(path: epath.Path) -> None:
+    deadline = time.monotonic() + STILL_WRITING_SECS
+    while path.exists():
+        try:
+            path.rmtree()
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def set_aside(step: epath.Path) -> epath.Path:

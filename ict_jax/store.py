@@ -216,7 +216,14 @@ class Checkpoints:
             f"the newest good one is {good}"
         )
         if stopping:
-            raise NotSaved(f"{text}. Make room or mend the disk, and run the same command again.")
+            lost = (
+                " (if a connection was lost, another process died first: see what it says)"
+                if self._abandoned
+                else ""
+            )
+            raise NotSaved(
+                f"{text}. Make room or mend the disk{lost}, and run the same command again."
+            )
         say(f"WARNING: {text}; going on, as checkpointing.stop_on_failed_save=False says")
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
@@ -322,6 +323,18 @@ def test_a_checkpoint_without_fingerprints_is_called_unchecked(copied, capsys):
     assert "has no fingerprint: that it is whole is unchecked" in capsys.readouterr().out
 
 
+def test_a_checkpoint_made_before_a_key_was_there_is_read(copied):
+    _, step = copied
+    shutil.rmtree(step / "fingerprint")
+    stored = json.loads((step / "config/metadata").read_text())
+    del stored["matmul_precision"]
+    (step / "config/metadata").write_text(json.dumps(stored))
+    f, config = checkpoints.load_consistency_fn(step)
+    assert "matmul_precision" not in config
+    x = jax.random.normal(jax.random.key(0), (2, *config.image_shape))
+    assert f(x, jax.numpy.ones(2), jax.numpy.zeros(2, int)).shape == x.shape
+
+
 PASSING = [
     ValueError("PERMISSION_DENIED: Error reading local file [OS error 13: EACCES]"),
     ValueError("UNAVAILABLE: Error reading gs://b/c"),
@@ -518,3 +531,19 @@ def test_the_saved_average_is_the_average_of_the_run(tmp_path, monkeypatch):
     assert_same(saved.params, jax.device_get(ended[0].state.params))
     pairs = zip(jax.tree.leaves(saved.params), jax.tree.leaves(saved.ema_params), strict=True)
     assert any(not np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_failed_save_is_removed_though_parts_of_it_are_still_written(tmp_path, monkeypatch):
+    half = epath.Path(tmp_path) / "20.orbax-checkpoint-tmp"
+    half.mkdir()
+    rmtree, failed = type(half).rmtree, []
+
+    def fails_once(path, *args, **kwargs):
+        if not failed:
+            failed.append(path)
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        return rmtree(path, *args, **kwargs)
+
+    monkeypatch.setattr(type(half), "rmtree", fails_once)
+    layout.remove_half_written(half.parent)
+    assert failed == [half] and not half.exists()
