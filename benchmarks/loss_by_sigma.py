@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import ict_jax
 from ict_jax import build
 from ict_jax.checkpoints import load_ema
-from ict_jax.store import DIRECTORY
+from ict_jax.checkpoints.store import DIRECTORY
 from ict_jax.training.step import SIGMA_BIN_EDGES, scale_images, sigma_bin_names
 
 

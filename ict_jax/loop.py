@@ -15,6 +15,7 @@ import jax
 
 from ict_jax import build, processes
 from ict_jax.build import Config
+from ict_jax.checkpoints.store import DIRECTORY
 from ict_jax.chips import find_chip
 from ict_jax.console import format_secs, not_essential, say
 from ict_jax.core.discretization import num_scales_at
@@ -24,7 +25,6 @@ from ict_jax.metrics import check_finite
 from ict_jax.pictures import save_png
 from ict_jax.start import Checked, Progress, Run, check, open_run, restore_or_init
 from ict_jax.stop import Interrupted, StopSignal
-from ict_jax.store import DIRECTORY
 from ict_jax.training import parallel
 from ict_jax.training.flops import count_flops
 from ict_jax.training.state import Params

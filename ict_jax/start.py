@@ -14,17 +14,18 @@ from jax.sharding import Mesh
 from ict_jax import build, checks
 from ict_jax.build import Config
 from ict_jax.checkpoints import load_ema, locate
+from ict_jax.checkpoints.reading import Damaged
+from ict_jax.checkpoints.store import DIRECTORY, Checkpoints
 from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Batches, Dataset
+from ict_jax.environment import record_start
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory, writing
 from ict_jax.metrics import RunLog
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import is_main, together
-from ict_jax.reading import Damaged
 from ict_jax.sampler import Sampler
-from ict_jax.store import DIRECTORY, Checkpoints
 from ict_jax.training import parallel
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics, empty_metrics
@@ -128,6 +129,8 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
             if is_main():
                 with writing(workdir, "--workdir"):
                     (workdir / "config.json").write_text(text + "\n")
+                    step = checkpoints.latest_step() or 0
+                    record_start(workdir, step=step, devices=describe(mesh))
                     first = batches(0, slice(config.sampling.num_images))["image"]
                     save_png(workdir / "data.png", image_grid(first))
         opened.pop_all()

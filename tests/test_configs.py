@@ -9,10 +9,10 @@ import pytest
 import ict_jax
 from configs import base, digits
 from ict_jax import build, checks, loop
+from ict_jax.checkpoints.store import Checkpoints
 from ict_jax.data import Batches
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.metrics import RunLog
-from ict_jax.store import Checkpoints
 from ict_jax.training import parallel
 from tests.helpers import ROOT
 

@@ -16,7 +16,8 @@ from etils import epath
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
-from ict_jax import build, checkpoints, checks, files, layout, loop, metrics, reading, start, store
+from ict_jax import build, checkpoints, checks, environment, files, loop, metrics, start
+from ict_jax.checkpoints import layout, reading, store
 from ict_jax.stop import Interrupted
 from ict_jax.training import parallel
 from tests.helpers import smoke_config
@@ -92,6 +93,9 @@ def test_an_interrupted_run_resumes_bitwise(tmp_path, monkeypatch, whole_run, st
     loop.train(one_device(), tmp_path)
     assert_same(final(tmp_path), final(whole_run))
     assert logged(tmp_path) == logged(whole_run)  # step 7 is inside a logging window
+    starts = environment.read_starts(epath.Path(tmp_path))
+    assert [start["step"] for start in starts] == [0, step]
+    assert starts[0]["versions"]["jax"] == jax.__version__
 
 
 def test_batches_read_ahead_train_the_same_and_resume_in_an_epoch(tmp_path, monkeypatch, whole_run):

@@ -43,9 +43,9 @@ def run(values: flags.FlagValues) -> None:
     import jax  # late: --help and mistakes answer at once
 
     from ict_jax import build, interop
+    from ict_jax.checkpoints.store import write_ema
     from ict_jax.console import say
     from ict_jax.files import to_path
-    from ict_jax.store import write_ema
 
     loaded = interop.read_weights(source, common.value(values, "config"))
     written = write_ema(to_path(out), *loaded)

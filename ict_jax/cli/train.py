@@ -4,14 +4,13 @@
   python -m ict_jax.cli.train --config=configs/cifar10_ict.py --dry_run
 
 To resume, run the same command again. Any value of the config can be overridden:
---config.total_steps=20000. The work directory gets config.json, checkpoints/, samples/,
-TensorBoard events and, where the config asks for them, scores.json and sample grids.
+--config.total_steps=20000. The work directory gets config.json, environment.json, checkpoints/,
+samples/, TensorBoard events and, where the config asks for them, scores.json and sample grids.
 
 exit codes: 0 finished; 1 something is wrong with the input; 3 a loss, gradient or parameter
 became NaN or infinite; 71 one process of several failed, lost another, or waited for one in vain;
-74 a checkpoint could
-not be written; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same command again; 130
-Ctrl-C where nothing could be saved, or a second time.
+74 a checkpoint could not be written; 75 stopped by SIGTERM or Ctrl-C, state saved, run the same
+command again; 130 Ctrl-C where nothing could be saved, or a second time.
 """
 
 import sys
@@ -63,9 +62,9 @@ def run(values: flags.FlagValues) -> int:
 
     # Late: --help and mistakes answer at once.
     from ict_jax import loop, processes
+    from ict_jax.checkpoints.store import NotSaved
     from ict_jax.metrics import Diverged
     from ict_jax.stop import Interrupted
-    from ict_jax.store import NotSaved
     from ict_jax.training import parallel
 
     processes.initialize()

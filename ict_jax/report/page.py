@@ -4,8 +4,10 @@ import datetime
 import itertools
 import json
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
-from ict_jax import __version__
+from ict_jax import __version__, environment
 from ict_jax.console import format_secs
 from ict_jax.report.charts import MOST_POINTS, charts
 from ict_jax.report.html import Element, element, image, to_html
@@ -17,6 +19,9 @@ from ict_jax.report.svg import require_matplotlib
 
 SMALL = 331
 """Pixels, the width of pictures that are shown small: twice as many as they take at most."""
+
+SHOWN_STARTS = 5
+"""Of the starts of a run the last ones are shown."""
 
 KINDS = {"one_step": "one step", "two_step": "two steps"}
 
@@ -41,7 +46,14 @@ def report(left: Left) -> bytes:
         element("title", f"{left.name}: {_state(left)}"),
         element("style", css()),
     )
-    sections = (_samples(left), scores_section(left), _training(left), _config(left), _notes(left))
+    sections = (
+        _samples(left),
+        scores_section(left),
+        _training(left),
+        _config(left),
+        _environment(left),
+        _notes(left),
+    )
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     body = element(
         "body",
@@ -183,16 +195,26 @@ def _training(left: Left) -> Element:
 
 
 def _config(left: Left) -> Element:
-    text = json.dumps(left.config, indent=2, ensure_ascii=False)
-    return element(
-        "section",
-        element("h2", "Config"),
-        element(
-            "details",
-            element("summary", "config.json, resolved: every value this run was made with"),
-            element("pre", text, tabindex=0),
-        ),
-    )
+    summary = "config.json, resolved: every value this run was made with"
+    return element("section", element("h2", "Config"), _unfolding(summary, left.config))
+
+
+def _environment(left: Left) -> Element | None:
+    if not left.starts:
+        return None
+    section = element("section", element("h2", "Environment"))
+    for start in left.starts[-SHOWN_STARTS:]:
+        summary = f"started {start.get('time')} at step {start.get('step')}, {start.get('devices')}"
+        section.append(_unfolding(summary, start))
+    if (earlier := len(left.starts) - SHOWN_STARTS) > 0:
+        text = f"{earlier} earlier starts are in {environment.FILE}."
+        section.append(element("p", text, class_="soft"))
+    return section
+
+
+def _unfolding(summary: str, content: Mapping[str, Any]) -> Element:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return element("details", element("summary", summary), element("pre", text, tabindex=0))
 
 
 def _notes(left: Left) -> Element | None:

@@ -11,10 +11,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from ict_jax import build
+from ict_jax.checkpoints.layout import DIRECTORY, is_whole
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.schedules import Stage
+from ict_jax.environment import read_starts
 from ict_jax.files import failures, to_path
-from ict_jax.layout import DIRECTORY, is_whole
 from ict_jax.report.events import Curve, read_scalars
 from ict_jax.report.pictures import Picture, as_picture
 
@@ -45,6 +46,7 @@ class Left:
       samples: grids by step and then by kind, `one_step` and `two_step`; steps ascending.
       steps_with_samples: how many steps there are grids of, shown or not.
       pictures: by name: `one_step`, `two_step` and `real` of the scores, and `data`.
+      starts: what it was started with, oldest first.
       scores: the content of the files of scores by their names, `HELD_OUT_FILE` first.
       notes: what could not be read, one sentence each.
     """
@@ -60,6 +62,7 @@ class Left:
     samples: dict[int, dict[str, Picture]]
     steps_with_samples: int
     pictures: dict[str, Picture]
+    starts: list[dict[str, Any]]
     scores: dict[str, dict[str, Any]]
     notes: list[str]
 
@@ -129,6 +132,7 @@ def _read_run(path: epath.Path) -> Left:
         samples=samples,
         steps_with_samples=count,
         pictures=pictures,
+        starts=read_starts(path),
         scores=_scores(files, notes),
         notes=notes,
     )

@@ -15,9 +15,9 @@ import ict_jax
 from configs import cifar10_ict, digits, imagenet64_ict, openai_cifar10
 from ict_jax import build, checks, interop, loop
 from ict_jax.checkpoints import Loaded, load_consistency_fn, load_ema
+from ict_jax.checkpoints.store import write_ema
 from ict_jax.cli import common, evaluate, export_weights, import_weights, sample
 from ict_jax.interop.diffusers import ADM_IS
-from ict_jax.store import write_ema
 from tests import golden
 from tests.helpers import smoke_config
 

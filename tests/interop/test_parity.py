@@ -15,10 +15,10 @@ import ict_jax
 from configs import openai_cifar10, openai_imagenet64
 from ict_jax import build, checks, interop
 from ict_jax.checkpoints import Loaded, load_consistency_fn
+from ict_jax.checkpoints.store import write_ema
 from ict_jax.interop.arrays import import_arrays
 from ict_jax.interop.layouts import adm_layout
 from ict_jax.models import ADM
-from ict_jax.store import write_ema
 from tests import golden
 
 torch = pytest.importorskip("torch")

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from ict_jax import loop, processes, save_barrier, start
+from ict_jax import loop, processes, start
+from ict_jax.checkpoints import save_barrier
+from ict_jax.checkpoints.reading import Damaged
 from ict_jax.core.errors import ArgumentError
-from ict_jax.reading import Damaged
 from tests.helpers import smoke_config
 
 

@@ -9,6 +9,7 @@ from etils import epath
 
 from configs import digits
 from ict_jax import build
+from ict_jax.environment import record_start
 from ict_jax.metrics import EventWriter
 from ict_jax.pictures import save_png
 from ict_jax.training.step import sigma_bin_names
@@ -79,6 +80,7 @@ def make_run(
     step = total_steps if step is None else step
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(made.to_dict()))
+    record_start(epath.Path(workdir), step=0, devices="1 cpu device(s)")
     save_png(workdir / "data.png", picture())
     disc = build.build_discretization(made)
     write_events(workdir, {k: logged(k, disc) for k in range(report_every, step + 1, report_every)})

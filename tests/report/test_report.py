@@ -5,10 +5,13 @@ import itertools
 import json
 import math
 import re
+import shutil
 
+import jax
 import pytest
 from etils import epath
 
+from ict_jax.environment import record_start
 from ict_jax.pictures import save_png
 from ict_jax.report import charts
 from ict_jax.report.page import report
@@ -19,6 +22,24 @@ from tests.report.made import Page, make_run, picture, write_events
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("runs") / "digits", validated=(10, 20))
+
+
+def test_of_many_starts_the_last_ones_are_shown(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    for step in range(1, 8):
+        record_start(epath.Path(tmp_path / "run"), step=step, devices="2 devices")
+    text = Page(report(read_run(tmp_path / "run"))).text
+    assert [f"at step {k}, 2 devices" in text for k in range(1, 8)] == 2 * [False] + 5 * [True]
+    assert "3 earlier starts are in environment.json" in text
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", None])
+def test_a_run_whose_environment_is_not_known_is_shown_without(run, tmp_path, content):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/environment.json").unlink()
+    if content is not None:
+        (tmp_path / "run/environment.json").write_text(content)
+    assert "Environment" not in Page(report(read_run(tmp_path / "run"))).text
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +58,8 @@ def test_a_finished_run_is_shown_whole(page):
         "floor: real against real 0.250 ± 0.114 1.00",
         "held-out real images 2.140 1.400",
         '"ema_decay": 0.999',
+        "at step 0, 1 cpu device(s)",
+        f'"jax": "{jax.__version__}"',
     ):
         assert text in page.text, text
     assert "What could not be read" not in page.text

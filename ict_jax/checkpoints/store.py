@@ -7,13 +7,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from ict_jax.build import Config
-from ict_jax.console import say
-from ict_jax.core.errors import require
-from ict_jax.files import failures, writable_directory
-from ict_jax.kept import SCORE, manager_options
-from ict_jax.layout import DIRECTORY, newest_whole, remove_half_written, set_aside
-from ict_jax.processes import together
-from ict_jax.reading import (
+from ict_jax.checkpoints.kept import SCORE, manager_options
+from ict_jax.checkpoints.layout import DIRECTORY, newest_whole, remove_half_written, set_aside
+from ict_jax.checkpoints.reading import (
     damaged_elsewhere,
     fingerprints,
     read_fingerprints,
@@ -23,7 +19,11 @@ from ict_jax.reading import (
     refuse_changed,
     require_state,
 )
-from ict_jax.save_barrier import SaveBarrier
+from ict_jax.checkpoints.save_barrier import SaveBarrier
+from ict_jax.console import say
+from ict_jax.core.errors import require
+from ict_jax.files import failures, writable_directory
+from ict_jax.processes import together
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
 

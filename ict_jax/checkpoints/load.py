@@ -11,11 +11,8 @@ from ml_collections import ConfigDict
 
 from ict_jax import build
 from ict_jax.build import Config
-from ict_jax.core.errors import ArgumentError, require
-from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
-from ict_jax.files import to_path
-from ict_jax.layout import DIRECTORY, HALF_WRITTEN, is_whole
-from ict_jax.reading import (
+from ict_jax.checkpoints.layout import DIRECTORY, HALF_WRITTEN, is_whole
+from ict_jax.checkpoints.reading import (
     closed_way,
     fingerprints,
     read_fingerprints,
@@ -24,6 +21,9 @@ from ict_jax.reading import (
     reading,
     refuse_changed,
 )
+from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
+from ict_jax.files import to_path
 from ict_jax.training.state import Params
 
 
