@@ -140,7 +140,11 @@ def open_model(
 
 
 def labels_of(text: str, seeds: range, model: Model) -> Any:
-    """One class per seed, or None for the sampler's."""
+    """One class per seed, or None for the sampler's.
+
+    Raises:
+      ArgumentError: the model has not these classes.
+    """
     from ict_jax import build
     from ict_jax.data import measured_part
     from ict_jax.data.labels import labels_as_in
@@ -153,7 +157,12 @@ def labels_of(text: str, seeds: range, model: Model) -> Any:
         assert model.dataset is not None
         counts = np.bincount(measured_part(model.dataset.train).labels, minlength=classes)
         return labels_as_in(seeds, counts)
-    return np.asarray(common.parse_labels(text, len(seeds)), np.int32)
+    labels = common.parse_labels(text, len(seeds))
+    require(
+        0 <= min(labels) and max(labels) < classes,
+        f"--labels={text} must be classes of the model, 0 to {classes - 1}.",
+    )
+    return np.asarray(labels, np.int32)
 
 
 def open_held_out(
