@@ -2,7 +2,7 @@
 
   python -m benchmarks.faults                    # the counts in docs/parallel.md
   python -m benchmarks.faults --only kill stop   # some of the faults
-  python -m benchmarks.faults --few              # two or three of each
+  python -m benchmarks.faults --few              # one to three of each
 
 Each fault strikes processes started as a user starts them, at random moments, while they train a
 small network on the embedded digits and save every few steps. The run is then started again by
@@ -157,12 +157,12 @@ class Trials:
     def stop_one_of_two(self, count: int) -> str:
         """SIGTERM to one of two processes: both stop at the same step, saved."""
         _, secs = self.undisturbed(2)
-        workdir = self.workdir("stop_one_of_two")
+        workdir, first = self.workdir("stop_one_of_two"), self.random.randrange(2)
         for number in range(count):
             job = Job(workdir, processes=2)
             job.wait_for("compiled the training step")
             time.sleep(self.random.uniform(0, 0.5 * secs / count))
-            job.processes[number % 2].terminate()
+            job.processes[(first + number) % 2].terminate()
             codes = job.wait(GRACE_SECS)
             check(set(codes) == {SAVED_AFTER_SIGTERM}, f"SIGTERM gave the exit codes {codes}", job)
             stops = {re.findall(r"stopped at step ([\d,]+)", job.said(i))[-1] for i in (0, 1)}
@@ -276,9 +276,10 @@ class Trials:
         """The disk that two processes share is full."""
         if os.geteuid() != 0:
             return "left out: only root can make a small file system"
-        longest = 0.0
+        longest, first = 0.0, self.random.randrange(2)
         for number in range(count):
-            secs = self._fill_disk(f"two_{number}", go_on=bool(number % 2), processes=2)
+            go_on = bool((first + number) % 2)
+            secs = self._fill_disk(f"two_{number}", go_on=go_on, processes=2)
             longest = max(longest, secs)
         return f"{count} full disks, said within {longest:.0f} s; every run ended bitwise equal"
 
@@ -318,9 +319,9 @@ class Trials:
 
     def write_error_of_one(self, count: int) -> str:
         """One of two processes cannot write its part, which is larger than it may be."""
-        longest = 0.0
+        longest, first = 0.0, self.random.randrange(2)
         for number in range(count):
-            go_on, workdir = bool(number % 2), self.workdir("write_error_of_one")
+            go_on, workdir = bool((first + number) % 2), self.workdir("write_error_of_one")
             policy = f"--config.checkpointing.stop_on_failed_save={go_on is False}"
             job = Job(workdir, policy, processes=2)
             job.wait_for("compiled the training step")
@@ -417,7 +418,7 @@ COUNTS = {
     "corrupt": 20,
     "nan": 3,
 }
-FEW = {"kill": 3, "layouts": 3}
+FEW = {"kill": 3, "layouts": 3, "stop_one_of_two": 1, "disk_of_two": 1, "write_error_of_one": 1}
 
 
 def main() -> None:
@@ -426,7 +427,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=list(COUNTS), default=list(COUNTS))
-    parser.add_argument("--few", action="store_true", help="two or three of each")
+    parser.add_argument("--few", action="store_true", help="one to three of each")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults_") as directory:

@@ -54,11 +54,9 @@ class Job:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        environment = {
-            **os.environ,
-            **QUICK,
-            "JAX_NUM_CPU_DEVICES": str(devices),
-        }
+        environment = {**os.environ, **QUICK, "JAX_NUM_CPU_DEVICES": str(devices)}
+        if command is not None:  # its programs are not those of seconds
+            del environment["XLA_FLAGS"]
         if command is None:
             command = ("ict_jax.cli.train", *TRAIN, f"--workdir={workdir}")
         self.outputs = [logs / f"{workdir.name}.{index}.log" for index in range(processes)]

@@ -1,4 +1,4 @@
-"""Two or three of each fault of `benchmarks/faults.py`, on real processes."""
+"""One to three of each fault of `benchmarks/faults.py`, on real processes."""
 
 import os
 
@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.faults import COUNTS, FEW, Trials
 
-pytestmark = pytest.mark.slow
+# In one group, so that one worker makes the undisturbed runs for all.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
 
 
 @pytest.fixture(scope="module")
