@@ -39,7 +39,7 @@ def main() -> None:
         events = profile(Path(directory))
     steps = [event for event in events if re.fullmatch(r"\$stages\.py:\d+ __call__", event.name)]
     print(
-        f"{STEPS} steps, {STEPS // REPORT_EVERY} reports; {len(events):,} events of the loop's thread"
+        f"{STEPS} steps, {STEPS // REPORT_EVERY} reports; {len(events):,} events of its thread"
     )
     for caller, count in fetches(events).items():
         print(f"fetches within {caller}: {count}")
