@@ -20,7 +20,7 @@ from matplotlib import pyplot
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
-from ict_jax import build
+from ict_jax import build, objectives
 from ict_jax.checkpoints import load_ema
 from ict_jax.checkpoints.store import DIRECTORY
 from ict_jax.training.step import SIGMA_BIN_EDGES, scale_images, sigma_bin_names
@@ -42,7 +42,7 @@ def main() -> None:
     for step in steps:
         losses[str(step)] = measure(load_ema(arguments.workdir, step=step).params)
         print(step, *(f"{value:9.4f}" for value in losses[str(step)]), flush=True)
-    disc = build.build_discretization(config)
+    disc = objectives.build_discretization(config)
     result = {
         "bins": sigma_bin_names(),
         "num_scales": [int(n) for n in disc.num_scales],

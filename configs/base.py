@@ -64,10 +64,13 @@ def make_smoke(config: ConfigDict, **model) -> None:
 
 
 def make_diffusion(config: ConfigDict) -> None:
-    """The scalings of a diffusion model, which iCT cannot train and sampling treats apart."""
+    """The scalings and the objective of a diffusion model."""
     config.precondition = ConfigDict(
         {"name": "edm", "sigma_data": config.precondition.sigma_data}  # EDM, Table 1 [read]
     )
+    config.objective = ConfigDict({"name": "edm"})
+    config.objective.p_mean = -1.2  # EDM, Table 1 [read]
+    config.objective.p_std = 1.2  # EDM, Table 1 [read]
 
 
 def make_narrow(config: ConfigDict, **model) -> None:
@@ -116,6 +119,7 @@ def _paper() -> ConfigDict:
     config.batch_size = 1024  # iCT, Appendix [restated]
     config.image_shape = placeholder(tuple)
     config.init_from = placeholder(str)  # from random weights: iCT, abstract [read]
+    config.diffusion_from = placeholder(str)  # what distillation distils; not iCT's
 
     config.data = ConfigDict({"name": "digits"})  # [ours]
     config.data.data_dir = placeholder(str)  # where the set has its own place
@@ -131,11 +135,13 @@ def _paper() -> ConfigDict:
     config.matmul_precision = placeholder(str)  # of the accelerator's products [default]
 
     config.discretization = ConfigDict()
+    config.discretization.curriculum = "doubling"  # iCT, Table 1 [restated]
     config.discretization.s0 = 10  # iCT, Table 1 [restated]
     config.discretization.s1 = 1280  # iCT, Table 1 [restated]
     config.discretization.sigma_min = 0.002  # CM, Section 5; EDM [read, code]
     config.discretization.sigma_max = 80.0  # CM, Section 5; EDM [read, code]
     config.discretization.rho = 7.0  # CM, Section 5; EDM [read, code]
+    config.discretization.noise_law = "lognormal"  # iCT, Table 1 [restated]
     config.discretization.p_mean = -1.1  # iCT, Table 1, of the natural logarithm [restated]
     config.discretization.p_std = 2.0  # iCT, Table 1 [restated]
 
@@ -144,10 +150,14 @@ def _paper() -> ConfigDict:
     config.precondition.sigma_min = config.discretization.get_ref("sigma_min")
 
     config.objective = ConfigDict({"name": "ict"})
+    config.objective.target_decay = placeholder(float)  # no teacher EMA: iCT, abstract [read]
+    config.objective.metric = "pseudo_huber"  # iCT, Table 1 [restated]
+    config.objective.weight = "inverse_gap"  # iCT, Table 1 [restated]
     config.objective.huber_c = placeholder(float)  # 0.00054 * sqrt(h * w * c): Table 1 [restated]
 
-    config.optimizer = ConfigDict()  # RAdam: iCT, Appendix [restated]; CM [read]
-    config.optimizer.learning_rate = 1e-4  # constant, no warm-up: iCT, Appendix [restated]
+    config.optimizer = ConfigDict({"name": "radam"})  # iCT, Appendix [restated]; CM [read]
+    config.optimizer.learning_rate = 1e-4  # constant: iCT, Appendix [restated]
+    config.optimizer.warm_up_steps = 0  # [restated]
     config.optimizer.b1 = 0.9  # [default, code]
     config.optimizer.b2 = 0.999  # [default, code]
     config.optimizer.eps = 1e-8  # [default, code]

@@ -6,9 +6,9 @@ run read configs: their top level, and which section goes to which of their own 
 """
 
 import contextlib
-import inspect
+import functools
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,24 +16,27 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
-from ml_collections import ConfigDict
 
 from ict_jax import models
-from ict_jax.core.discretization import Discretization, make_discretization
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.core.objectives import Objective, ict_objective
-from ict_jax.core.precondition import as_consistency_fn, as_denoiser
+from ict_jax.core.precondition import as_consistency_fn, as_denoiser, as_trigflow
 from ict_jax.core.sampling import heun_sample, sample
 from ict_jax.core.schedules import karras_sigmas
 from ict_jax.core.typing import ConsistencyFn, Data
 from ict_jax.data import Batches, Dataset, load_data
+from ict_jax.objectives import (
+    Config,
+    build_objective,
+    check_precondition,
+    denoiser_precondition,
+    named,
+    splat,
+    teacher_names,
+)
 from ict_jax.training.optimizers import make_optimizer
 from ict_jax.training.parallel import gathering
 from ict_jax.training.state import Params, TrainState, create_state
-from ict_jax.training.step import Batch, Bind, Metrics, make_train_step
-
-Config: TypeAlias = Any
-"""An `ml_collections.ConfigDict`, or one of its sections; its attributes have no static types."""
+from ict_jax.training.step import OWN, Batch, Bind, Metrics, make_train_step
 
 MODELS: dict[str, type[nn.Module]] = {
     "dense": models.DenseNet,
@@ -43,38 +46,13 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 PRECONDITIONS: dict[str, Callable[..., ConsistencyFn]] = {
     "boundary": as_consistency_fn,
+    "zero_boundary": as_denoiser,
+    "trigflow": as_trigflow,
     "edm": as_denoiser,
+    "none": lambda network, *, sigma_data: network,
 }
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"ict": ict_objective}
-
 DIFFUSION_STEPS = 40
 """Levels at which diffusion models are sampled; CM has 40 on ImageNet 64x64, EDM 18 on CIFAR-10."""
-
-
-def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
-    """`function(*args, **section)`, with a sentence for keys that it does not take."""
-    accepted = {
-        key
-        for key, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    }
-    unknown = sorted(set(section) - accepted)
-    require(
-        not unknown,
-        f"config.{name} has the unknown keys {unknown}; it takes "
-        f"{sorted(accepted - {'parent', 'name'})}.",
-    )
-    return function(*args, **section)
-
-
-def _named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Config]:
-    """The callable that `section.name` selects, and the other keys of the section."""
-    require(
-        section.get("name") in table,
-        f"config.{name}.name={section.get('name')!r} is unknown; use one of {sorted(table)}.",
-    )
-    rest = ConfigDict({key: value for key, value in section.items() if key != "name"})
-    return table[section.name], rest
 
 
 def build_dataset(config: Config) -> Dataset:
@@ -95,7 +73,7 @@ def build_model(config: Config) -> nn.Module:
     Raises:
       ArgumentError: an unknown name or key, or a size that cannot be.
     """
-    network, options = _named("model", config.model, MODELS)
+    network, options = named("model", config.model, MODELS)
     try:
         return splat("model", options, network)
     except ArgumentError:
@@ -109,24 +87,21 @@ def num_classes(config: Config) -> int:
     return build_model(config).num_classes  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def build_discretization(config: Config) -> Discretization:
-    """Noise levels and their law over the whole run."""
-    return splat("discretization", config.discretization, make_discretization, config.total_steps)
-
-
-def finest_grid(config: Config) -> list[float]:
-    """The ascending noise levels of the last stage of the training, 1281 in iCT."""
-    tables = build_discretization(config)
-    return tables.sigmas[-1, : tables.num_scales[-1]].tolist()
-
-
-def build_bind(config: Config) -> Bind:
+def build_bind(config: Config, precondition: str | None = None) -> Bind:
     """How parameters become a consistency function, per `config.model` and `.precondition`.
 
-    A denoiser, where that names "edm". Labels given to an unconditional network are dropped.
+    A diffusion model's denoiser, where that names "edm". Labels given to an unconditional network
+    are dropped.
+
+    Args:
+      config: resolved.
+      precondition: replaces the name in `config.precondition`; "none" leaves the network raw.
     """
     model, classes = build_model(config), num_classes(config)
-    wrap, options = _named("precondition", config.precondition, PRECONDITIONS)
+    section = config.precondition
+    if precondition is not None:
+        section = {"name": precondition, "sigma_data": section.sigma_data}
+    wrap, options = named("precondition", section, PRECONDITIONS)
     precision = config.get("matmul_precision")  # checkpoints of the first versions lack it
 
     def bind(params: Params, labels: Any, dropout_key: Any) -> ConsistencyFn:
@@ -158,26 +133,28 @@ def build_train_step(
       config: resolved.
       mesh: over which the parameters may be cut; default: they are whole.
     """
-    require(
-        not is_diffusion(config),
-        "config.precondition.name='edm' is a diffusion model's, which config.objective.name="
-        f"{config.objective.name!r} cannot train; use 'boundary'.",
-    )
-    objective, options = _named("objective", config.objective, OBJECTIVES)
-    objective = splat("objective", options, objective, build_discretization(config))
-    bind, tx = build_bind(config), build_optimizer(config)
+    check_precondition(config)
+    objective, tx = build_objective(config), build_optimizer(config)
+    bind = build_bind(config, "none" if objective.of_network else None)
+    precondition = denoiser_precondition(config)
+    denoiser = None if precondition is None else build_bind(config, precondition)
     if mesh is not None:
         bind = gathering(bind, mesh)
-    return splat("training", config.training, make_train_step, bind, objective, tx)
+        denoiser = None if denoiser is None else gathering(denoiser, mesh)
+    make = make_train_step
+    if denoiser is not None:
+        make = functools.partial(make_train_step, bind_denoiser=denoiser)
+    return splat("training", config.training, make, bind, objective, tx)
 
 
 def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
     """`init_params(key)` -> the network's initial parameters, float32."""
-    model = build_model(config)
+    model, init_own = build_model(config), build_objective(config).init_own
 
     def init_params(key: Key[Array, ""]) -> Params:
         x, one = jnp.zeros((1, *config.image_shape)), jnp.zeros(1)
-        return model.init(key, x, one, one.astype(jnp.int32))["params"]
+        params = model.init(key, x, one, one.astype(jnp.int32))["params"]
+        return params if init_own is None else {**params, OWN: init_own(key)}
 
     return init_params
 
@@ -185,17 +162,18 @@ def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
 def build_init_state(config: Config) -> Callable[[], TrainState]:
     """`init_state()` -> the state at step 0, a function of `config.seed`."""
     init_params, tx = build_init_params(config), build_optimizer(config)
+    teachers = teacher_names(build_objective(config))
 
     def init_state() -> TrainState:
         key_params, key_training = jax.random.split(jax.random.key(config.seed))
-        return create_state(init_params(key_params), tx, key_training)
+        return create_state(init_params(key_params), tx, key_training, teachers)
 
     return init_state
 
 
 def is_diffusion(config: Config) -> bool:
     """Whether the network is a denoiser, sampled from by many steps of an ODE solver."""
-    return config.precondition.name == "edm"
+    return "edm" in (config.precondition.name, config.objective.name)
 
 
 def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
@@ -251,6 +229,7 @@ def sampling_arguments(config: Config) -> dict[str, Any]:
     return {
         "sigma_min": config.discretization.sigma_min,
         "sigma_max": config.discretization.sigma_max,
+        "diffusion_sigmas": grid(config, None) if is_diffusion(config) else None,
         **config.sampling,
         **config.evaluation,
     }

@@ -8,6 +8,7 @@ from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Dataset, measured_part, root_mean_square
+from ict_jax.objectives import build_discretization
 from ict_jax.training.parallel import check_batch_size
 
 RESULT_FREE = ("mesh", "pipeline", "logging", "evaluation", "checkpointing", "sampling")
@@ -16,6 +17,16 @@ RESULT_FREE = ("mesh", "pipeline", "logging", "evaluation", "checkpointing", "sa
 COMPUTE_ONLY = ("data.in_memory", "model.remat", "model.scan_blocks")
 """Other keys of which the same holds, to rounding."""
 
+
+ADDED = {
+    "discretization.curriculum": "doubling",
+    "discretization.noise_law": "lognormal",
+    "optimizer.name": "radam",
+    "optimizer.warm_up_steps": 0,
+    "objective.metric": "pseudo_huber",
+    "objective.weight": "inverse_gap",
+}
+"""Values that the first versions, whose configs lack these keys, had in effect."""
 
 MATMUL_PRECISIONS = (None, "default", "high", "highest")
 """As `jax.default_matmul_precision` takes them."""
@@ -39,6 +50,7 @@ def check_config(config: Config) -> None:
         f"config.matmul_precision={config.matmul_precision!r} must be None or one of "
         f"{list(MATMUL_PRECISIONS[1:])}.",
     )
+    build_discretization(config)
     build.build_train_step(config)
 
 
@@ -94,7 +106,8 @@ def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
     for key in sorted(set(old) | set(new)):
         if (not prefix and key in RESULT_FREE) or prefix + key in COMPUTE_ONLY:
             continue
-        a, b = old.get(key), new.get(key)
+        before = ADDED.get(prefix + key)
+        a, b = old.get(key, before), new.get(key, before)
         if isinstance(a, dict) and isinstance(b, dict):
             found += differing_keys(a, b, f"{prefix}{key}.")
         elif a != b:

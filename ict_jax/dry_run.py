@@ -11,6 +11,7 @@ from ict_jax.build import Config
 from ict_jax.console import say
 from ict_jax.core.discretization import Discretization
 from ict_jax.core.typing import Data
+from ict_jax.objectives import build_discretization, has_levels
 from ict_jax.start import check_parts
 from ict_jax.training import flops
 from ict_jax.training.state import Params
@@ -31,7 +32,6 @@ def dry_run(config: Config) -> None:
     state = jax.eval_shape(build.build_init_state(config))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_plain(state)))
-    disc = build.build_discretization(config)
     forward, step = count_flops(config)
     images = config.batch_size * config.total_steps
     part = config.batch_size // mesh.size // config.training.accumulation_steps
@@ -43,11 +43,11 @@ devices               {mesh.size} {jax.default_backend()}
 batch per device      {config.batch_size // mesh.size:,} images, {part:,} at a time
 images in all         {images:,}
 FLOP per image        {step:.4g} in the training step; 4 forward passes are {4 * forward:.4g}
-FLOP in all           {step * images:.4g}
-
-N(k), the number of noise levels
-{stage_table(disc, config.total_steps)}"""
+FLOP in all           {step * images:.4g}"""
     )
+    if has_levels(config):
+        table = stage_table(build_discretization(config), config.total_steps)
+        say(f"\nN(k), the number of noise levels\n{table}")
 
 
 def stage_table(disc: Discretization, total_steps: int) -> str:

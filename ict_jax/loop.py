@@ -21,9 +21,11 @@ from ict_jax.console import format_secs, not_essential, say
 from ict_jax.core.discretization import num_scales_at
 from ict_jax.feed import feed, make_take
 from ict_jax.files import locked_directory, to_path
+from ict_jax.initial import restore_or_init
 from ict_jax.metrics import check_finite
+from ict_jax.objectives import build_discretization, has_levels
 from ict_jax.pictures import save_png
-from ict_jax.start import Checked, Progress, Run, check, open_run, restore_or_init
+from ict_jax.start import Checked, Progress, Run, check, open_run
 from ict_jax.stop import Interrupted, StopSignal
 from ict_jax.training import parallel
 from ict_jax.training.flops import count_flops
@@ -94,7 +96,7 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
     first, total = int(progress.state.step), config.total_steps
     if first == total:
         return progress
-    disc = build.build_discretization(config)
+    disc = build_discretization(config) if has_levels(config) else None
     feeds = feed(run.batches, run.mesh, first, total)
     first_fed = next(feeds)
     advance, flops = compile_step(run, progress, first_fed)
@@ -105,7 +107,8 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
         nonlocal pending
         if pending is not None:
             step, window = pending
-            log.report(step, window, int(num_scales_at(step - 1, disc)), _good(run))
+            num_scales = None if disc is None else int(num_scales_at(step - 1, disc))
+            log.report(step, window, num_scales, _good(run))
         pending = None
 
     chip = find_chip(run.mesh.devices.flat[0].device_kind)

@@ -73,8 +73,10 @@ class RunLog:
         yield
         self._clock = (self._clock[0], self._clock[1] + time.monotonic() - started)
 
-    def report(self, step: int, window: Metrics, num_scales: int, last_good: str) -> None:
+    def report(self, step: int, window: Metrics, num_scales: int | None, last_good: str) -> None:
         """Fetches and writes the averages of a window that ends with `step`.
+
+        N is None where the objective has no levels.
 
         Raises:
           Diverged: as `check_finite`.
@@ -89,7 +91,7 @@ class RunLog:
             step,
             {
                 **{f"train/{name}": value for name, value in scalars.items()},
-                "train/num_scales": num_scales,
+                **({} if num_scales is None else {"train/num_scales": num_scales}),
                 "perf/steps_per_sec": steps_per_sec,
                 "perf/images_per_sec": steps_per_sec * self._batch_size,
                 **utilisation,

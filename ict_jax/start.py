@@ -1,19 +1,17 @@
 """The start of a run: check everything, build its parts, restore or initialise its state."""
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
 from ict_jax import build, checks
 from ict_jax.build import Config
-from ict_jax.checkpoints import load_ema, locate
+from ict_jax.checkpoints import locate
 from ict_jax.checkpoints.reading import Damaged
 from ict_jax.checkpoints.store import DIRECTORY, Checkpoints
 from ict_jax.console import say
@@ -27,8 +25,8 @@ from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import is_main, together
 from ict_jax.sampler import Sampler
 from ict_jax.training import parallel
-from ict_jax.training.state import Params, TrainState
-from ict_jax.training.step import Metrics, empty_metrics
+from ict_jax.training.state import TrainState
+from ict_jax.training.step import Metrics
 
 
 class Checked(NamedTuple):
@@ -121,8 +119,8 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
         opened.callback(checkpoints.close)
         refuse_changed_config(config, checkpoints)
         with together():
-            if config.init_from is not None and checkpoints.latest_step() is None:
-                locate(config.init_from, what="--init_from")
+            if checkpoints.latest_step() is None:
+                check_sources(config)
             log = build.splat(
                 "logging", config.logging, RunLog, workdir, config.total_steps, config.batch_size
             )
@@ -136,6 +134,21 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
         opened.pop_all()
     say(f"config, as stored in {workdir / 'config.json'} and in every checkpoint:\n{text}")
     return Run(config, workdir, batches, mesh, checkpoints, log, evaluator)
+
+
+def check_sources(config: Config) -> None:
+    """Raises `ArgumentError` unless the checkpoints that a new run begins with are there."""
+    if config.init_from is not None:
+        locate(config.init_from, what="--init_from")
+    if build.build_objective(config).has_denoiser:
+        path = config.get("diffusion_from")
+        require(
+            path is not None,
+            f"config.objective.name={config.objective.name!r} distils a diffusion model, and none "
+            "is given; give --config.diffusion_from=RUN, trained with objective.name='edm' or "
+            "imported.",
+        )
+        locate(path, what="config.diffusion_from")
 
 
 def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
@@ -176,43 +189,6 @@ def from_newest(checkpoints: Checkpoints, read: Callable[[int], Any]) -> Any:
     )
 
 
-def restore_or_init(run: Run) -> Progress:
-    """The newest checkpoint of the run that is not damaged, or the state at step 0."""
-    init_state = build.build_init_state(run.config)
-
-    def init() -> Progress:
-        return Progress(init_state(), empty_metrics())
-
-    abstract = parallel.abstract_state(init, run.mesh)
-    size = sum(a.size for a in jax.tree.leaves(abstract.state.params))
-    say(f"{size:,} parameters on {describe(run.mesh)}")
-
-    def restore(step: int) -> Progress:
-        progress = Progress(*run.checkpoints.restore(step, abstract.state, abstract.window))
-        say(f"resuming from step {step:,}")
-        return progress
-
-    restored = from_newest(run.checkpoints, restore)
-    if restored is not None:
-        return restored
-    progress = parallel.init_on_mesh(init, run.mesh)
-    path = run.config.init_from
-    if path is None:
-        return progress
-    with together():
-        loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what="--init_from")
-    refuse_other_network(path, loaded.params, abstract.state.params)
-    say(f"starting from the averaged parameters of step {loaded.step:,} in {path}")
-
-    def replaced() -> TrainState:
-        params = loaded.params
-        return dataclasses.replace(
-            progress.state, params=params, ema_params=jax.tree.map(jnp.copy, params)
-        )
-
-    return Progress(parallel.init_on_mesh(replaced, run.mesh), progress.window)
-
-
 def describe(mesh: Mesh) -> str:
     """The devices of a run, in words."""
     devices = mesh.devices.ravel()
@@ -224,19 +200,3 @@ def describe(mesh: Mesh) -> str:
     if mesh.shape["fsdp"] > 1:
         text += f", the state cut over {mesh.shape['fsdp']}"
     return text
-
-
-def refuse_other_network(path: str, loaded: Params, expected: Params) -> None:
-    """Raises `ArgumentError` unless the two trees have the same names and shapes."""
-
-    def shapes(tree: Params) -> dict[str, tuple]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {jax.tree_util.keystr(name): leaf.shape for name, leaf in leaves}
-
-    a, b = shapes(loaded), shapes(expected)
-    different = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
-    require(
-        not different,
-        f"--init_from={path} is another network: {len(different)} parameters differ, first "
-        f"{different[:3]}; give a checkpoint of the same config.model.",
-    )

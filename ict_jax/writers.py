@@ -150,10 +150,11 @@ class ProgressWriter(EventWriter):
             return
         rate = scalars["perf/steps_per_sec"]
         left = format_secs((self._total_steps - step) / rate)
-        share = scalars.get("perf/utilisation")
+        share, levels = scalars.get("perf/utilisation"), scalars.get("train/num_scales")
         say(
-            f"step {step:>7,}/{self._total_steps:,}  N {scalars['train/num_scales']:>4}  "
-            f"loss {scalars['train/loss']:8.4f}  "
+            f"step {step:>7,}/{self._total_steps:,}  "
+            + ("" if levels is None else f"N {levels:>4}  ")
+            + f"loss {scalars['train/loss']:8.4f}  "
             f"{scalars['perf/images_per_sec']:>7,.0f} images/s  "
             + ("" if share is None else f"{share:.0%} of peak  ")
             + f"{left} left"

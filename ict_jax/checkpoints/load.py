@@ -25,10 +25,11 @@ from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 from ict_jax.files import to_path
 from ict_jax.training.state import Params
+from ict_jax.training.step import OWN
 
 
 class Loaded(NamedTuple):
-    """Averaged parameters, and the config and step of their checkpoint."""
+    """Averaged parameters of the network, and the config and step of their checkpoint."""
 
     params: Params
     config: Config
@@ -66,7 +67,8 @@ def load_ema(
         params = read_items(item, ema=ocp.args.StandardRestore(abstract))["ema"]
         found = fingerprints(stored, ema=params)
         refuse_changed(item, read_fingerprints(item), found)
-    return Loaded(params, config, int(item.name))
+    network = {name: value for name, value in params.items() if name != OWN}
+    return Loaded(network, config, int(item.name))
 
 
 def load_consistency_fn(

@@ -36,9 +36,9 @@ class Checkpoints:
     """Items of a step: `state`, `ema` and `config`, so that a checkpoint explains itself.
 
     `state` holds all that training needs beside the averaged parameters: step, parameters,
-    optimizer state, key, and the running averages of the metrics, so that a resumed run logs
-    the same numbers. `ema` holds the averaged parameters, `config` the resolved config. By the
-    item `fingerprint` what is restored is compared with what was saved.
+    optimizer state, key, teachers, and the running averages of the metrics, so that a resumed
+    run logs the same numbers. `ema` holds the averaged parameters, `config` the resolved config.
+    By the item `fingerprint` what is restored is compared with what was saved.
     """
 
     def __init__(
@@ -244,6 +244,7 @@ def _without_ema(state: TrainState, window: Metrics) -> dict[str, Any]:
         "opt_state": state.opt_state,
         "key": state.key,
         "window": window,
+        **({"teachers": state.teachers} if state.teachers else {}),
     }
 
 

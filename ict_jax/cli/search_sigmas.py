@@ -39,7 +39,7 @@ def run(values: flags.FlagValues) -> None:
     if held_out:
         scoring.check_held_out(values)
 
-    from ict_jax import build, processes  # late: --help and mistakes answer at once
+    from ict_jax import build, objectives, processes  # late: --help and mistakes answer at once
     from ict_jax.console import say
     from ict_jax.evaluation.distances import Distances
     from ict_jax.evaluation.search import greedy_search
@@ -60,7 +60,7 @@ def run(values: flags.FlagValues) -> None:
         say(f"sigmas {[round(s, 4) for s in sigmas]}: distance {found:.4f}")
         return found
 
-    grid = build.finest_grid(model.config)
+    grid = objectives.finest_grid(model.config)
     schedules = greedy_search(distance, grid, steps)
     if processes.is_main():
         path = model.out / "sigmas.json"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ict_jax.core.errors import require
-from ict_jax.core.precondition import check_data
+from ict_jax.core.precondition import check_data, per_example
 from ict_jax.core.typing import ConsistencyFn, Data, Metric, PerExample, Sigmas, Weighting
 
 Aux = dict[str, Float[Array, " b"]]
@@ -30,11 +30,15 @@ def squared_distance(prediction: Data, target: Data, /) -> PerExample:
     Raises:
       ArgumentError: the two shapes differ.
     """
+    _check_shapes(prediction, target)
+    return jnp.sum((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
+
+
+def _check_shapes(prediction: Data, target: Data) -> None:
     require(
         prediction.shape == target.shape,
         f"prediction has shape {prediction.shape} and target {target.shape}; they must be equal.",
     )
-    return jnp.sum((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
 
 
 def pseudo_huber(prediction: Data, target: Data, /, *, c: float) -> PerExample:
@@ -54,6 +58,23 @@ def pseudo_huber(prediction: Data, target: Data, /, *, c: float) -> PerExample:
     require(c > 0, f"huber_c={c} must be positive; the paper has 0.00054 * sqrt(d).")
     squared = squared_distance(prediction, target)
     return squared / (jnp.sqrt(squared + c**2) + c)
+
+
+def absolute_distance(prediction: Data, target: Data, /) -> PerExample:
+    """||prediction - target||_1 of each example, summed over all its numbers.
+
+    Raises:
+      ArgumentError: the two shapes differ.
+
+    Source: CM, Section 5, the metric l1.
+    """
+    _check_shapes(prediction, target)
+    return jnp.sum(jnp.abs(prediction - target), axis=tuple(range(1, prediction.ndim)))
+
+
+def unit_weight(sigma_lo: Sigmas, sigma_hi: Sigmas, /) -> PerExample:
+    """lambda(sigma_i) = 1. Source: CM, Section 5."""
+    return jnp.ones_like(sigma_hi)
 
 
 def inverse_gap(sigma_lo: Sigmas, sigma_hi: Sigmas, /) -> PerExample:
@@ -83,28 +104,59 @@ def consistency_terms(
         noise.shape == x.shape,
         f"noise has shape {noise.shape}, expected x's {x.shape}; draw one normal per number.",
     )
-    if metric is None:
-        metric = functools.partial(pseudo_huber, c=default_huber_c(math.prod(x.shape[1:])))
-    weight = inverse_gap if weight is None else weight
     teacher = f if teacher is None else teacher
+    student_output = f(noisy(x, noise, sigma_hi), sigma_hi)
+    target = teacher(noisy(x, noise, sigma_lo), sigma_lo)
+    return compare(student_output, target, sigma_lo, sigma_hi, metric=metric, weight=weight)
 
-    def noisy(sigma: Sigmas) -> Data:
-        return x + sigma.reshape(-1, *(1,) * (x.ndim - 1)) * noise
 
-    student_output = f(noisy(sigma_hi), sigma_hi)
-    target = jax.lax.stop_gradient(teacher(noisy(sigma_lo), sigma_lo))
-    distances, weights = metric(student_output, target), weight(sigma_lo, sigma_hi)
+def noisy(x: Data, noise: Data, sigma: Sigmas) -> Data:
+    """x + sigma noise, with one sigma per example."""
+    return x + per_example(sigma, x) * noise
+
+
+def compare(
+    prediction: Data,
+    target: Data,
+    sigma_lo: Sigmas,
+    sigma_hi: Sigmas,
+    *,
+    metric: Metric | None = None,
+    weight: Weighting | None = None,
+) -> tuple[PerExample, Aux]:
+    """weight(sigma_lo, sigma_hi) metric(prediction, target), no gradient through the target.
+
+    Args:
+      prediction: of the student at sigma_hi.
+      target: of the teacher at sigma_lo.
+      sigma_lo: of each example.
+      sigma_hi: of each example.
+      metric: default: Pseudo-Huber with c = 0.00054 sqrt(d).
+      weight: default: 1 / (sigma_hi - sigma_lo).
+
+    Returns:
+      As `consistency_terms`.
+
+    Raises:
+      ArgumentError: metric or weight do not return one value per example.
+    """
+    if metric is None:
+        num_dims = math.prod(prediction.shape[1:])
+        metric = functools.partial(pseudo_huber, c=default_huber_c(num_dims))
+    weight = inverse_gap if weight is None else weight
+    target = jax.lax.stop_gradient(target)
+    distances, weights = metric(prediction, target), weight(sigma_lo, sigma_hi)
     for name, values in {"metric": distances, "weight": weights}.items():
         require(
-            values.shape == x.shape[:1],
+            values.shape == prediction.shape[:1],
             f"the {name} returned shape {values.shape}, expected one value per example, "
-            f"{x.shape[:1]}; reduce over all axes but the first.",
+            f"{prediction.shape[:1]}; reduce over all axes but the first.",
         )
     aux = {
         "sigma_lo": sigma_lo,
         "sigma_hi": sigma_hi,
         "weight": weights,
-        "squared_distance": jax.lax.stop_gradient(squared_distance(student_output, target)),
+        "squared_distance": jax.lax.stop_gradient(squared_distance(prediction, target)),
     }
     return weights * distances, aux
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ict_jax.core.errors import require
 from ict_jax.core.typing import ConsistencyFn, Data, Network, Sigmas
@@ -69,6 +69,26 @@ def edm_scalings(sigma: Float[Array, "*s"], *, sigma_data: float = 0.5) -> Scali
     )
 
 
+def trigflow_scalings(sigma: Float[Array, "*s"], *, sigma_data: float = 0.5) -> Scalings:
+    """The scalings of TrigFlow, for x with noise of level sigma as everywhere here.
+
+    c_skip = sd^2 / (sigma^2 + sd^2),  c_out = -sd sigma / sqrt(sigma^2 + sd^2)
+    c_in = 1 / sqrt(sigma^2 + sd^2),  c_noise = t = arctan(sigma / sd)
+
+    TrigFlow's own x_t = cos(t) x_0 + sin(t) z with z ~ N(0, sd^2) is cos(t) (x_0 + sigma n) with
+    n ~ N(0, 1), and f(x_t, t) = cos(t) x_t - sin(t) sd F(x_t / sd, t).
+
+    Raises:
+      ArgumentError: sigma_data is not positive.
+
+    Source: sCM (Lu & Song, 2025), Section 3.
+    """
+    return edm_scalings(sigma, sigma_data=sigma_data)._replace(
+        c_out=-sigma_data * sigma / jnp.sqrt(sigma**2 + sigma_data**2),
+        c_noise=jnp.arctan2(sigma, jnp.full_like(sigma, sigma_data)),
+    )
+
+
 def as_consistency_fn(
     network: Network, *, sigma_data: float = 0.5, sigma_min: float = 0.002
 ) -> ConsistencyFn:
@@ -107,13 +127,26 @@ def as_denoiser(network: Network, *, sigma_data: float = 0.5) -> ConsistencyFn:
     return _wrap(network, scalings)
 
 
+def as_trigflow(network: Network, *, sigma_data: float = 0.5) -> ConsistencyFn:
+    """Wraps a raw network F(x, t) as a consistency function with `trigflow_scalings`.
+
+    Raises (when f is called):
+      ArgumentError: x or sigma has a wrong rank or dtype, or F returns another shape than x.
+
+    Source: sCM (Lu & Song, 2025), Section 3.
+    """
+
+    def scalings(sigma: Sigmas) -> Scalings:
+        return trigflow_scalings(sigma, sigma_data=sigma_data)
+
+    return _wrap(network, scalings)
+
+
 def _wrap(network: Network, scalings_at: Callable[[Sigmas], Scalings]) -> ConsistencyFn:
     def f(x: Data, sigma: Sigmas) -> Data:
         check_data(x, sigma)
         scalings = scalings_at(sigma)
-        c_skip, c_out, c_in = (
-            scaling.reshape(-1, *(1,) * (x.ndim - 1)) for scaling in scalings[:3]
-        )
+        c_skip, c_out, c_in = (per_example(scaling, x) for scaling in scalings[:3])
         raw = network(c_in * x, scalings.c_noise)
         require(
             raw.shape == x.shape,
@@ -123,6 +156,11 @@ def _wrap(network: Network, scalings_at: Callable[[Sigmas], Scalings]) -> Consis
         return c_skip * x + c_out * raw.astype(x.dtype)
 
     return f
+
+
+def per_example(values: Shaped[Array, " b"], x: Data) -> Shaped[Array, "b ..."]:
+    """Values [b] in the shape [b, 1, ...] that goes with x."""
+    return values.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def check_data(x: Data, *sigmas: Sigmas) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
 from ict_jax.core.errors import require
-from ict_jax.core.typing import ConsistencyFn, Data
+from ict_jax.core.precondition import per_example
+from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 
 
 def seed_keys(seeds: Integer[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
@@ -144,18 +145,34 @@ def heun_sample(
         check_sigmas(np.asarray(sigmas), float(np.finfo(np.float32).tiny))
     levels = jnp.asarray(sigmas, jnp.float32)
 
-    def slope(x: Data, sigma: Float[Array, ""]) -> Data:
-        return (x - denoiser(x, jnp.full(len(keys), sigma))) / sigma
-
     def step(x: Data, pair: tuple[Array, Array]) -> tuple[Data, None]:
-        sigma, following = pair
-        first = slope(x, sigma)
-        second = slope(x + (following - sigma) * first, following)
-        return x + (following - sigma) * (first + second) / 2, None
+        sigma, following = (jnp.full(len(keys), level) for level in pair)
+        return heun_step(denoiser, x, sigma, following), None
 
     x, _ = jax.lax.scan(step, levels[0] * _noise(keys, shape, 0), (levels[:-1], levels[1:]))
-    x = x - levels[-1] * slope(x, levels[-1])
+    x = denoiser(x, jnp.full(len(keys), levels[-1]))
     return jnp.clip(x, -1, 1) if clip else x
+
+
+def heun_step(denoiser: ConsistencyFn, x: Data, sigma: Sigmas, following: Sigmas) -> Data:
+    """One step of Heun's method along the probability-flow ODE of a diffusion model.
+
+    Args:
+      denoiser: D(x, sigma).
+      x: data with noise of level sigma.
+      sigma: of each example.
+      following: the positive level to go to.
+
+    Source: EDM (Karras et al., 2022), Algorithm 1.
+    """
+
+    def slope(x: Data, sigma: Sigmas) -> Data:
+        return (x - denoiser(x, sigma)) / per_example(sigma, x)
+
+    change = per_example(following - sigma, x)
+    first = slope(x, sigma)
+    second = slope(x + change * first, following)
+    return x + change * (first + second) / 2
 
 
 def _check_keys(keys: Key[Array, " b"]) -> None:

@@ -115,6 +115,58 @@ def doubling_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]
     return [Stage(j * stage_steps, min(s0 * 2**j, s1) + 1) for j in range(count)]
 
 
+def sqrt_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
+    """CM's N(k), which begins with s0 and ends with s1 + 1.
+
+    N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1
+
+    Computed in integers: N(k) >= m + 1 if and only if k ((s1 + 1)^2 - s0^2) > K (m^2 - s0^2).
+
+    Raises:
+      ArgumentError: s0 < 2 or s1 < s0.
+
+    Source: CM, Section 5 and Appendix C.
+
+    >>> [stage.num_scales for stage in sqrt_curriculum(800_000, s0=2, s1=150)][-3:]
+    [149, 150, 151]
+    """
+    _check_scales(s0, s1, least=2)
+    squares = (s1 + 1) ** 2 - s0**2
+    first = [0] + [total_steps * (m**2 - s0**2) // squares + 1 for m in range(s0, s1 + 1)]
+    return _distinct(first, range(s0, s1 + 2))
+
+
+def linear_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
+    """N - 1 grows linearly from s0 to s1: N(k) = s0 + floor(k/K (s1 - s0 + 1)) + 1.
+
+    Raises:
+      ArgumentError: s0 < 1 or s1 < s0.
+
+    Source: one of the curricula that iCT compares; this form is ours.
+    """
+    _check_scales(s0, s1)
+    count = s1 - s0 + 1
+    return _distinct([-(-total_steps * j // count) for j in range(count)], range(s0 + 1, s1 + 2))
+
+
+def constant_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
+    """N = s1 + 1 at every step; s0 is not used."""
+    _check_scales(s0, s1)
+    return [Stage(0, s1 + 1)]
+
+
+def _check_scales(s0: int, s1: int, least: int = 1) -> None:
+    require(
+        isinstance(s0, Integral) and isinstance(s1, Integral) and least <= s0 <= s1,
+        f"s0={s0} and s1={s1} must be whole and satisfy {least} <= s0 <= s1.",
+    )
+
+
+def _distinct(first_steps: Sequence[int], num_scales: Sequence[int]) -> list[Stage]:
+    """Stages of at least one step: where several would begin at one step, the last of them."""
+    return [Stage(step, n) for step, n in dict(zip(first_steps, num_scales, strict=True)).items()]
+
+
 def lognormal_law(*, p_mean: float = -1.1, p_std: float = 2.0) -> NoiseLaw:
     """iCT's law over bins: a normal law of log sigma, integrated over each bin.
 

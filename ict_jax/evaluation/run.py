@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from ict_jax.evaluation.extractors import Extractor, find_extractor
 from ict_jax.evaluation.frechet import MomentSums, frechet_distance
 from ict_jax.evaluation.measure import distance_name
 from ict_jax.evaluation.references import Reference, reference_of
-from ict_jax.evaluation.scores import Scorer, check_held_out, score_model, table
+from ict_jax.evaluation.scores import (
+    Scorer,
+    check_held_out,
+    choose_second_sigma,
+    score_model,
+    table,
+)
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import from_main, is_main
 from ict_jax.sampler import Sampler
@@ -42,6 +49,7 @@ class Evaluator:
         num_samples: int = 5000,
         at_end: bool = False,
         extractor: str = CLASSIFIER,
+        diffusion_sigmas: Sequence[float] | None = None,
     ):
         """Checks the numbers; the classifier is trained when it is first needed.
 
@@ -57,6 +65,8 @@ class Evaluator:
           at_end: whether the whole evaluation follows the last step.
           extractor: in whose features the scores while training are: "classifier", against the
             validation split; or a pretrained one, against the training images.
+          diffusion_sigmas: levels of Heun's method, for a diffusion model; then there are no
+            one-step and two-step samples.
 
         Raises:
           ArgumentError: every_steps < 1, num_samples < 2, a sigma that cannot be sampled at,
@@ -91,6 +101,7 @@ class Evaluator:
         self._sigma_min = sigma_min
         self._sigma_max = sigma_max
         self._second_sigma = second_sigma
+        self._diffusion_sigmas = diffusion_sigmas
         self._scorer: Scorer | None = None
 
     def scorer(self) -> Scorer:
@@ -101,15 +112,18 @@ class Evaluator:
         return self._scorer
 
     def grids(self, params: Params, second_sigma: float | None = None) -> dict[str, np.ndarray]:
-        """`one_step` and `two_step` pictures of the first seeds, uint8 [h, w, 3]."""
-        second_sigma = self._second_sigma if second_sigma is None else second_sigma
+        """Pictures of the first seeds by `schedules`, uint8 [h, w, 3]."""
         return {
             name: image_grid(self._sampler(params, range(self._num_images), sigmas))
-            for name, sigmas in {
-                "one_step": (self._sigma_max,),
-                "two_step": (self._sigma_max, second_sigma),
-            }.items()
+            for name, sigmas in self.schedules(second_sigma).items()
         }
+
+    def schedules(self, second_sigma: float | None = None) -> dict[str, tuple[float, ...]]:
+        """Noise levels to sample at: `one_step` and `two_step`, or `heun` of a diffusion model."""
+        if self._diffusion_sigmas is not None:
+            return {"heun": tuple(self._diffusion_sigmas)}
+        second_sigma = self._second_sigma if second_sigma is None else second_sigma
+        return {"one_step": (self._sigma_max,), "two_step": (self._sigma_max, second_sigma)}
 
     def real_grid(self) -> np.ndarray:
         """A picture of held-out real images, their classes in turn as in the samples."""
@@ -129,8 +143,11 @@ class Evaluator:
         return f"{distance_name(self._extractor.name)}_of_{self._num_samples}"
 
     def score(self, params: Params) -> float:
-        """Fréchet distance of one-step samples, by which the best is kept; lower is better."""
-        seeds, sigmas = range(self._num_samples), (self._sigma_max,)
+        """Fréchet distance of the samples of the first schedule, lower is better.
+
+        The best checkpoint is kept by it.
+        """
+        seeds, sigmas = range(self._num_samples), next(iter(self.schedules().values()))
         if self._extractor is None:
             return from_main(
                 self.scorer().validation_distance(self._sampler(params, seeds, sigmas))
@@ -160,21 +177,23 @@ class Evaluator:
         """Every score of a model, printed and written to scores.json, with its grids.
 
         Args:
-          out: directory for scores.json, one_step.png, two_step.png and real.png.
+          out: directory for scores.json, real.png and a picture of each schedule's samples.
           params: averaged parameters.
           step: of the checkpoint, for the record.
           second_sigma: of two-step sampling; default: chosen on the validation split.
         """
         scorer = self.scorer()
-        scores = score_model(
-            scorer,
-            lambda sigmas: self._sampler(params, range(scorer.num_samples), sigmas),
-            sigma_max=self._sigma_max,
-            sigma_min=self._sigma_min,
-            second_sigma=second_sigma,
-        )
-        scores["step"] = step
-        pictures = self.grids(params, scores["second_sigma"]) | {"real": self.real_grid()}
+
+        def draw(sigmas: Sequence[float]) -> np.ndarray:
+            return self._sampler(params, range(scorer.num_samples), sigmas)
+
+        if second_sigma is None and self._diffusion_sigmas is None:
+            second_sigma = choose_second_sigma(scorer, draw, self._sigma_max, self._sigma_min)
+        scores = score_model(scorer, draw, self.schedules(second_sigma))
+        scores |= {"step": step}
+        if second_sigma is not None:
+            scores["second_sigma"] = second_sigma
+        pictures = self.grids(params, second_sigma) | {"real": self.real_grid()}
         if is_main():
             (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
             for name, picture in pictures.items():

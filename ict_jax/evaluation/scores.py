@@ -1,6 +1,6 @@
 """Scores of samples against held-out real images, always beside their floor and ceilings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,41 +149,28 @@ def choose_second_sigma(
 
 
 def score_model(
-    scorer: Scorer,
-    draw: DrawImages,
-    *,
-    sigma_max: float,
-    sigma_min: float,
-    second_sigma: float | None = None,
+    scorer: Scorer, draw: DrawImages, schedules: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     """Every score of one model, as written to scores.json.
 
     Args:
       scorer: of the data set.
       draw: draws a pool of `scorer.num_samples` images at given noise levels.
-      sigma_max: the first noise level.
-      sigma_min: the model's smallest level.
-      second_sigma: the second level of two-step sampling; default: chosen on validation data.
+      schedules: noise levels to draw at, by name.
     """
-    one_step = draw((sigma_max,))
-    if second_sigma is None:
-        second_sigma = choose_second_sigma(scorer, draw, sigma_max, sigma_min)
-    two_step = draw((sigma_max, second_sigma))
+    pools = {name: draw(sigmas) for name, sigmas in schedules.items()}
     return {
         "n": scorer.n,
         "splits": SPLITS,
         "pool": scorer.num_samples,
         "dataset": scorer.dataset.name,
         "classifier_accuracy": scorer.extractor.accuracy(scorer.dataset.test),
-        "second_sigma": second_sigma,
-        "one_step": scorer.score(one_step),
-        "two_step": scorer.score(two_step),
+        **{name: scorer.score(pool) for name, pool in pools.items()},
         "floor": scorer.floor(),
         "noise": scorer.score(scorer.noise()),
         "gaussian": scorer.score(scorer.gaussian()),
         "nearest_training_image": {
-            "one_step": scorer.nearest(one_step),
-            "two_step": scorer.nearest(two_step),
+            **{name: scorer.nearest(pool) for name, pool in pools.items()},
             "held_out": scorer.nearest(scorer.dataset.test.images),
         },
     }
@@ -192,12 +179,15 @@ def score_model(
 def table(scores: dict[str, Any]) -> str:
     """The scores as a table to print."""
     floor = scores["floor"]["fd"]
+    second = scores.get("second_sigma")
     lines = [
-        f"{scores['dataset']}: n = {scores['n']}, mean of {scores['splits']} splits, second "
-        f"sigma {scores['second_sigma']:g}",
+        f"{scores['dataset']}: n = {scores['n']}, mean of {scores['splits']} splits"
+        + ("" if second is None else f", second sigma {second:g}"),
         f"{'':10} {'Fréchet distance':>18} {'/ floor':>8} {'KID':>18} {'confident':>10}",
     ]
-    for name in ("one_step", "two_step", "floor", "gaussian", "noise"):
+    for name in ("one_step", "two_step", "heun", "floor", "gaussian", "noise"):
+        if name not in scores:
+            continue
         row = scores[name]
         lines.append(
             f"{name:10} {row['fd']:9.3f} +- {row['fd_std']:5.3f} {row['fd'] / floor:8.2f} "

@@ -10,12 +10,12 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from ict_jax import build
 from ict_jax.checkpoints.layout import DIRECTORY, is_whole
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.schedules import Stage
 from ict_jax.environment import read_starts
 from ict_jax.files import failures, to_path
+from ict_jax.objectives import build_discretization, has_levels
 from ict_jax.report.events import Curve, read_scalars
 from ict_jax.report.pictures import Picture, as_picture
 
@@ -171,13 +171,14 @@ def _noise_levels(
 ) -> tuple[list[Stage], tuple[float, float]]:
     """The stages of N(k), and the smallest and the largest level."""
     try:
-        disc = build.build_discretization(ConfigDict(config))
+        disc = build_discretization(ConfigDict(config))
+        counted = has_levels(ConfigDict(config))
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:
         notes.append(f"N(k) cannot be reckoned from config.json ({error}).")
         return [], PAPER_SIGMA_RANGE
     steps_and_levels = zip(disc.first_steps, disc.num_scales, strict=True)
     stages = [Stage(int(step), int(levels)) for step, levels in steps_and_levels]
-    return stages, (float(disc.sigmas.min()), float(disc.sigmas.max()))
+    return stages if counted else [], (float(disc.sigmas.min()), float(disc.sigmas.max()))
 
 
 def _samples(directory: epath.Path, notes: list[str]) -> tuple[dict[int, dict[str, Picture]], int]:

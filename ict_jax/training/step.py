@@ -22,6 +22,9 @@ Batch: TypeAlias = dict[str, Array]
 
 Metrics: TypeAlias = dict[str, Average]
 
+OWN = "objective"
+"""Where the parameters of an objective itself stand beside the network's."""
+
 SIGMA_BIN_EDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Bins of sigma_hi in which the loss is logged apart."""
 
@@ -53,6 +56,7 @@ def make_train_step(
     ema_decay: float = 0.99993,
     accumulation_steps: int = 1,
     flip: bool = True,
+    bind_denoiser: Bind | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns `train_step(state, batch) -> (state, metrics)`, pure and not jitted.
 
@@ -68,6 +72,7 @@ def make_train_step(
       accumulation_steps: parts into which a batch is cut; part j holds the examples j,
         j + accumulation_steps, ..., so each device keeps its own.
       flip: mirror each image with probability 1/2.
+      bind_denoiser: makes D of the state's denoiser, for objectives that have one.
 
     Raises:
       ArgumentError: ema_decay outside [0, 1), or accumulation_steps < 1.
@@ -81,10 +86,25 @@ def make_train_step(
         f"training.accumulation_steps={accumulation_steps} must be at least 1; use 1 for none.",
     )
 
-    def part_loss(params: Params, part: Any, key: Key[Array, ""]) -> tuple[Array, Any]:
+    def part_loss(
+        params: Params, teachers: dict[str, Params], part: Any, key: Key[Array, ""]
+    ) -> tuple[Array, Any]:
         x, labels, draws = part
-        losses, aux = objective.loss(bind(params, labels, key), x, draws)
+        others = {}
+        if objective.target_decay is not None:
+            others["target"] = bind(teachers["target"], labels, key)
+        if bind_denoiser is not None:
+            others["denoiser"] = bind_denoiser(teachers["denoiser"], labels, None)
+        if objective.init_own is not None:
+            others["own"] = params[OWN]
+        losses, aux = objective.loss(bind(params, labels, key), x, draws, **others)
         return losses.mean(), (losses, aux)
+
+    def follow(teachers: dict[str, Params], params: Params, step: Any) -> dict[str, Params]:
+        if objective.target_decay is None:
+            return teachers
+        rate = 1 - objective.target_decay(step)
+        return {**teachers, "target": optax.incremental_update(params, teachers["target"], rate)}
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
@@ -93,7 +113,11 @@ def make_train_step(
             x = random_flip(keys[0], x)
         draws = objective.draw(keys[1], x.shape, state.step)
         grads, losses, aux = _accumulate(
-            part_loss, state.params, (x, batch["label"], draws), keys[2], accumulation_steps
+            lambda params, *rest: part_loss(params, state.teachers, *rest),
+            state.params,
+            (x, batch["label"], draws),
+            keys[2],
+            accumulation_steps,
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -104,6 +128,7 @@ def make_train_step(
             params=params,
             ema_params=optax.incremental_update(params, state.ema_params, 1 - ema_decay),
             opt_state=opt_state,
+            teachers=follow(state.teachers, params, state.step),
         )
         return new_state, metrics
 

@@ -70,13 +70,16 @@ def test_score_model_and_its_table(scorer, dataset):
     def draw(sigmas):
         return dataset.train.images[:400] if len(sigmas) == 2 else scorer.noise()
 
-    scores = score_model(scorer, draw, sigma_max=80.0, sigma_min=0.002, second_sigma=0.5)
-    assert scores["second_sigma"] == 0.5 and scores["n"] == 300
+    scores = score_model(scorer, draw, {"one_step": (80.0,), "two_step": (80.0, 0.5)})
+    assert scores["n"] == 300
     assert scores["one_step"] == scores["noise"]
     assert scores["two_step"]["fd"] < 3 * scores["floor"]["fd"]
     assert scores["nearest_training_image"]["two_step"]["median"] == 0
     text = table(scores)
     assert "one_step" in text and f"{scores['floor']['fd']:.3f}" in text
+    assert "second sigma" not in text and "second sigma 0.5" in table(
+        {**scores, "second_sigma": 0.5}
+    )
 
 
 def test_errors(scorer, dataset):

@@ -255,7 +255,7 @@ BROKEN = [
     ("precondition", {"name": "edm", "sigma_data": -1.0}, "sigma_data=-1.0 must be positive"),
     ("discretization", {}, "cannot be read as weights"),
     ("discretization", {"sigma_min": 2.0, "sigma_max": 1.0, "rho": 7.0}, "sigma_min=2.0"),
-    ("discretization", {"sigma_min": 0.1, "sigma_max": "x", "rho": 7.0}, "as weights"),
+    ("discretization", {"sigma_min": 0.1, "sigma_max": "x", "rho": 7.0}, "no network|as weights"),
     ("image_shape", [], "has shape|cannot be read|describes no network"),
     ("image_shape", [7, 7, 1], "has shape"),
     ("model", {"name": "adm", "head_channels": 0}, "cannot be read|describes no network"),

@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from configs import digits
-from ict_jax import build
+from ict_jax import objectives
 from ict_jax.environment import record_start
 from ict_jax.metrics import EventWriter
 from ict_jax.pictures import save_png
@@ -82,7 +82,7 @@ def make_run(
     (workdir / "config.json").write_text(json.dumps(made.to_dict()))
     record_start(epath.Path(workdir), step=0, devices="1 cpu device(s)")
     save_png(workdir / "data.png", picture())
-    disc = build.build_discretization(made)
+    disc = objectives.build_discretization(made)
     write_events(workdir, {k: logged(k, disc) for k in range(report_every, step + 1, report_every)})
     if validated:
         write_events(workdir, {k: {"eval/validation_fd": 1 + 100 / k} for k in validated})

@@ -8,7 +8,7 @@ import pytest
 
 import ict_jax
 from configs import fashion_mnist
-from ict_jax import build, checks
+from ict_jax import build, checks, objectives
 from ict_jax.compiled import collectives
 from ict_jax.feed import feed, make_take
 from ict_jax.sampler import Sampler
@@ -225,7 +225,7 @@ def test_one_compilation_trains_through_all_stages(monkeypatch):
     config.total_steps = 16
     dataset = build.build_dataset(config)
     config = checks.resolve(config, dataset)
-    batches, disc = build.build_batches(config, dataset), build.build_discretization(config)
+    batches, disc = build.build_batches(config, dataset), objectives.build_discretization(config)
     mesh = parallel.make_mesh(num_devices=2)
     state, window = parallel.init_on_mesh(
         lambda: (build.build_init_state(config)(), empty_metrics()), mesh

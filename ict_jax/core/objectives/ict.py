@@ -1,13 +1,16 @@
 """Improved consistency training (iCT): the recipe in one call."""
 
 import functools
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from ict_jax.core.discretization import Discretization, draw_sigma_pair
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, consistency_terms, pseudo_huber
-from ict_jax.core.objectives.base import Draws, Objective
+from ict_jax.core.objectives.base import Draw, Draws, Objective
 from ict_jax.core.typing import (
     ConsistencyFn,
     Data,
@@ -25,27 +28,70 @@ def ict_objective(
     huber_c: float | None = None,
     metric: Metric | None = None,
     weight: Weighting | None = None,
+    target_decay: float | None = None,
 ) -> Objective:
-    """iCT as an `Objective`; the arguments are those of `ict_loss`."""
+    """iCT as an `Objective`; the arguments are those of `ict_loss`, and one of ablations.
+
+    Args:
+      disc: as in `ict_loss`.
+      huber_c: as in `ict_loss`.
+      metric: as in `ict_loss`.
+      weight: as in `ict_loss`.
+      target_decay: mu of a moving average of the student that is the teacher; iCT has none.
+
+    Raises:
+      ArgumentError: huber_c beside a metric, or target_decay outside [0, 1).
+    """
     require(
         huber_c is None or metric is None,
         f"huber_c={huber_c} and a metric were both given; huber_c belongs to the default "
         "metric, so leave one of them out.",
     )
+    require(
+        target_decay is None or 0 <= target_decay < 1,
+        f"target_decay={target_decay} must be in [0, 1), or None as in the paper.",
+    )
     if huber_c is not None:
         metric = functools.partial(pseudo_huber, c=huber_c)
+
+    decay = None if target_decay is None else lambda step: jnp.float32(target_decay)
+    return pair_objective(disc, metric, weight, decay)
+
+
+def pair_objective(
+    disc: Discretization,
+    metric: Metric | None,
+    weight: Weighting | None,
+    target_decay: Callable[[Step], Float[Array, ""]] | None,
+) -> Objective:
+    """Consistency training on adjacent levels of a grid: what CT and iCT share.
+
+    Args:
+      disc: curriculum, grid and noise law.
+      metric: as in `consistency_loss`.
+      weight: as in `consistency_loss`.
+      target_decay: mu(k) of the teacher; None for the student itself.
+
+    Source: CM, Algorithm 3.
+    """
+
+    def loss(
+        f: ConsistencyFn, x: Data, draws: Draws, *, target: ConsistencyFn | None = None
+    ) -> tuple[PerExample, Aux]:
+        return consistency_terms(f, x, *draws, teacher=target, metric=metric, weight=weight)
+
+    return Objective(draw_pair(disc), loss, target_decay)
+
+
+def draw_pair(disc: Discretization) -> Draw:
+    """Noise, and adjacent levels of a discretization."""
 
     def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
         key_sigma, key_noise = jax.random.split(key)
         sigma_lo, sigma_hi = draw_sigma_pair(key_sigma, shape[:1], step, disc)
         return Draws(jax.random.normal(key_noise, shape), sigma_lo, sigma_hi)
 
-    def loss(f: ConsistencyFn, x: Data, draws: Draws) -> tuple[PerExample, Aux]:
-        return consistency_terms(
-            f, x, draws.noise, draws.sigma_lo, draws.sigma_hi, metric=metric, weight=weight
-        )
-
-    return Objective(draw, loss)
+    return draw
 
 
 def ict_loss(

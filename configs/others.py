@@ -1,0 +1,51 @@
+"""What the configs of the other objectives begin with, in each of their forms.
+
+`full` is CIFAR-10 at the published values, `smoke` runs in seconds, `digits` and `fashion_mnist`
+train the networks of `digits.py` and `fashion_mnist.py:hour`, for two CPU cores. The marks in
+brackets are explained in `base.py`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, cifar10_ict, digits, fashion_mnist
+
+
+def begin(form: str) -> ConfigDict:
+    """iCT's config in a form, without what belongs to its objective."""
+    base.check_form(form, "smoke", "digits", "fashion_mnist")
+    config = {
+        "full": cifar10_ict.get_config,
+        "smoke": lambda: digits.get_config("smoke"),
+        "digits": digits.get_config,
+        "fashion_mnist": lambda: fashion_mnist.get_config("hour"),
+    }[form]()
+    config.objective = ConfigDict()
+    return config
+
+
+def set_levels(config: ConfigDict, curriculum: str, **levels) -> None:
+    """The levels of CM: uniformly drawn pairs of N(k) levels."""
+    config.discretization.update({"curriculum": curriculum, "noise_law": "uniform", **levels})
+    del config.discretization.p_mean
+    del config.discretization.p_std
+
+
+def set_continuous(config: ConfigDict) -> None:
+    """All levels between two; a grid remains for searching the second level of sampling."""
+    set_levels(config, "constant")
+
+
+def set_paper(config: ConfigDict, **training) -> None:
+    """The run as published: batch size, steps, learning rate, moving average."""
+    config.batch_size = training.pop("batch_size")
+    config.total_steps = training.pop("total_steps")
+    config.training.ema_decay = training.pop("ema_decay")
+    config.optimizer.update(training)
+
+
+def set_ddpmpp(config: ConfigDict) -> None:
+    """DDPM++ of 55.7 million parameters, with positional features."""
+    config.model.update(
+        {"name": "ddpmpp", "embedding": "positional"}  # EDM [recalled]; ECT, sCM [restated, read]
+    )
+    config.model.update({"resample_kernel": (1, 1), "residual_input": False})

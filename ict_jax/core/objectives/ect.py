@@ -1,0 +1,106 @@
+"""Easy consistency tuning (ECT) as in *Consistency Models Made Easy* (Geng et al., 2024)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ict_jax.core.errors import require
+from ict_jax.core.losses import Aux, compare, inverse_gap, noisy, pseudo_huber
+from ict_jax.core.objectives.base import Draws, Objective
+from ict_jax.core.objectives.edm import draw_sigmas
+from ict_jax.core.precondition import per_example
+from ict_jax.core.typing import (
+    ConsistencyFn,
+    Data,
+    PerExample,
+    PRNGKey,
+    Sigmas,
+    Step,
+    Weighting,
+)
+
+SMALLEST_SIGMA = 1e-6
+"""At lower levels than this the network is not evaluated; its output would be its input."""
+
+
+def ect_objective(
+    *,
+    q: float = 2.0,
+    stage_steps: int,
+    first_exponent: int = 1,
+    k: float = 8.0,
+    b: float = 1.0,
+    p_mean: float = -1.1,
+    p_std: float = 2.0,
+    huber_c: float = 1e-8,
+    weight: Weighting = inverse_gap,
+) -> Objective:
+    """ECT: the lower level r comes nearer to t stage by stage; at r = 0 it is a diffusion model.
+
+    r(t) = max(0, t (1 - n(t) / q^a)),  n(t) = 1 + k / (1 + exp(b t)),  log t ~ N(p_mean, p_std^2)
+    loss = weight(r, t) (sqrt(||f(x_t, t) - f(x_r, r)||^2 + c^2) - c)
+
+    The gradient is that of the paper's squared distance with its adaptive weight
+    1 / sqrt(||.||^2 + c^2). f is wrapped by `as_denoiser`, whose boundary is at 0, and usually
+    starts from a trained diffusion model.
+
+    Args:
+      q: by which the gap shrinks from stage to stage.
+      stage_steps: d, steps of a stage; a = first_exponent + floor(step / d).
+      first_exponent: 0 in the paper's text, where the first stage trains a diffusion model; 1
+        skips it, as the authors advise for tuning and do in their code.
+      k: n(t) at small t is 1 + k/2.
+      b: how fast n falls to 1.
+      p_mean: of log t, natural.
+      p_std: of log t.
+      huber_c: c.
+      weight: of each example, by r and t.
+
+    Raises:
+      ArgumentError: a number is out of its range.
+
+    Source: ECT, Sections 3.2 and 3.3, as others restate them.
+    """
+    require(q > 1, f"q={q} must be above 1; the paper has 2 for CIFAR-10.")
+    require(stage_steps >= 1, f"stage_steps={stage_steps} must be at least 1.")
+    require(first_exponent in (0, 1), f"first_exponent={first_exponent} must be 0 or 1.")
+    require(p_std > 0, f"p_std={p_std} must be positive; the paper has 2.")
+    metric = functools.partial(pseudo_huber, c=huber_c)
+
+    def lower(sigma: Sigmas, step: Step) -> Sigmas:
+        exponent = first_exponent + jnp.asarray(step) // stage_steps
+        return lower_level(sigma, q ** exponent.astype(jnp.float32), k=k, b=b)
+
+    def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
+        key_sigma, key_noise = jax.random.split(key)
+        sigma = draw_sigmas(key_sigma, shape[:1], p_mean=p_mean, p_std=p_std)
+        return Draws(jax.random.normal(key_noise, shape), lower(sigma, step), sigma)
+
+    def loss(f: ConsistencyFn, x: Data, draws: Draws) -> tuple[PerExample, Aux]:
+        noise, sigma_lo, sigma_hi = draws
+        level = jnp.maximum(sigma_lo, SMALLEST_SIGMA)
+        called = per_example(sigma_lo > SMALLEST_SIGMA, x)
+        target = jnp.where(called, f(noisy(x, noise, level), level), x)
+        prediction = f(noisy(x, noise, sigma_hi), sigma_hi)
+        return compare(prediction, target, sigma_lo, sigma_hi, metric=metric, weight=weight)
+
+    return Objective(draw, loss)
+
+
+def lower_level(
+    sigma: Sigmas, shrunk: float | Float[Array, ""], *, k: float = 8.0, b: float = 1.0
+) -> Sigmas:
+    """r(t) = max(0, t (1 - n(t) / q^a)), n(t) = 1 + k / (1 + exp(b t)).
+
+    Args:
+      sigma: t.
+      shrunk: q^a.
+      k: of n.
+      b: of n.
+
+    Source: ECT, Section 3.2.
+    """
+    n = 1 + k * jax.nn.sigmoid(-b * sigma)
+    return sigma * jnp.maximum(1 - n / shrunk, 0)

@@ -1,0 +1,109 @@
+"""The state that a run begins with: restored, at step 0, or from another run's parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ict_jax import build
+from ict_jax.checkpoints import load_ema
+from ict_jax.console import say
+from ict_jax.core.errors import require
+from ict_jax.objectives import denoiser_precondition
+from ict_jax.processes import together
+from ict_jax.start import Progress, Run, describe, from_newest
+from ict_jax.training import parallel
+from ict_jax.training.state import Params, TrainState
+from ict_jax.training.step import OWN, empty_metrics
+
+DIFFUSION = "config.diffusion_from"
+
+
+def restore_or_init(run: Run) -> Progress:
+    """The newest checkpoint of the run that is not damaged, or the state at step 0."""
+    init_state = build.build_init_state(run.config)
+
+    def init() -> Progress:
+        return Progress(init_state(), empty_metrics())
+
+    abstract = parallel.abstract_state(init, run.mesh)
+    size = sum(a.size for a in jax.tree.leaves(abstract.state.params))
+    say(f"{size:,} parameters on {describe(run.mesh)}")
+
+    def restore(step: int) -> Progress:
+        progress = Progress(*run.checkpoints.restore(step, abstract.state, abstract.window))
+        say(f"resuming from step {step:,}")
+        return progress
+
+    restored = from_newest(run.checkpoints, restore)
+    if restored is not None:
+        return restored
+    progress = parallel.init_on_mesh(init, run.mesh)
+    config, state = run.config, progress.state
+    denoiser = None
+    if "denoiser" in state.teachers:
+        denoiser = load_network(config.diffusion_from, DIFFUSION, run, abstract.state)
+    start = denoiser
+    if config.init_from is not None:
+        start = load_network(config.init_from, "--init_from", run, abstract.state)
+    if start is None:
+        return progress
+
+    def replaced() -> TrainState:
+        params = {**state.params, **start}
+        copies = {name: jax.tree.map(jnp.copy, params) for name in ("ema", *state.teachers)}
+        ema_params = copies.pop("ema")
+        if denoiser is not None:
+            copies["denoiser"] = {**params, **denoiser}
+        return dataclasses.replace(state, params=params, ema_params=ema_params, teachers=copies)
+
+    return Progress(parallel.init_on_mesh(replaced, run.mesh), progress.window)
+
+
+def load_network(path: str | None, what: str, run: Run, state: TrainState) -> Params:
+    """The averaged parameters of another run, whole on every device.
+
+    Args:
+      path: of its checkpoint.
+      what: the name of the path in messages.
+      run: the one that starts.
+      state: abstract.
+
+    Raises:
+      ArgumentError: they are not there, are of another network, or should be a diffusion model's.
+    """
+    assert path is not None
+    with together():
+        loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what=what)
+        refuse_other_network(path, what, loaded.params, without_own(state.params))
+        if what == DIFFUSION:
+            expected, found = denoiser_precondition(run.config), loaded.config.precondition.name
+            require(
+                build.is_diffusion(loaded.config) and found == expected,
+                f"{what}={path} has objective {loaded.config.objective.name!r} and precondition "
+                f"{found!r}, and a diffusion model with {expected!r} is to be distilled; train one "
+                "with configs/edm.py in the form for this.",
+            )
+    say(f"from the averaged parameters of step {loaded.step:,} in {path} ({what})")
+    return loaded.params
+
+
+def without_own(params: Params) -> Params:
+    """The parameters of the network, without those of the objective."""
+    return {name: value for name, value in params.items() if name != OWN}
+
+
+def refuse_other_network(path: str, what: str, loaded: Params, expected: Params) -> None:
+    """Raises `ArgumentError` unless the two trees have the same names and shapes."""
+
+    def shapes(tree: Params) -> dict[str, tuple]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(name): leaf.shape for name, leaf in leaves}
+
+    a, b = shapes(loaded), shapes(expected)
+    different = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+    require(
+        not different,
+        f"{what}={path} is another network: {len(different)} parameters differ, first "
+        f"{different[:3]}; give a checkpoint of the same config.model.",
+    )

@@ -1,0 +1,161 @@
+"""From the config sections `discretization` and `objective` to what a run minimises."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from ml_collections import ConfigDict
+
+from ict_jax.core import objectives, schedules
+from ict_jax.core.discretization import Discretization, make_discretization
+from ict_jax.core.errors import require
+from ict_jax.core.losses import (
+    absolute_distance,
+    inverse_gap,
+    squared_distance,
+    unit_weight,
+)
+from ict_jax.core.objectives import Objective
+
+Config: TypeAlias = Any
+"""An `ml_collections.ConfigDict`, or one of its sections; its attributes have no static types."""
+
+CURRICULA = {
+    "doubling": schedules.doubling_curriculum,
+    "sqrt": schedules.sqrt_curriculum,
+    "linear": schedules.linear_curriculum,
+    "constant": schedules.constant_curriculum,
+}
+NOISE_LAWS = {"lognormal": None, "uniform": schedules.uniform_law}
+METRICS = {"pseudo_huber": None, "squared_l2": squared_distance, "l1": absolute_distance}
+WEIGHTS = {"inverse_gap": inverse_gap, "unit": unit_weight}
+
+
+class Kind(NamedTuple):
+    """How an objective is built.
+
+    Attributes:
+      make: the objective, from what it is given and its config section.
+      precondition: the one that it trains.
+      given: names of what `make` is given: `disc`, `sigma_data`.
+      others: further preconditions that it trains.
+      denoiser: the precondition of the diffusion model that it distils, if it does.
+    """
+
+    make: Callable[..., Objective]
+    precondition: str
+    given: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    denoiser: str | None = None
+
+
+OBJECTIVES = {
+    "ict": Kind(objectives.ict_objective, "boundary", ("disc",)),
+    "ct": Kind(objectives.ct_objective, "boundary", ("disc",)),
+    "cd": Kind(objectives.cd_objective, "boundary", ("disc",), denoiser="edm"),
+    "edm": Kind(objectives.edm_objective, "edm", ("sigma_data",), others=("trigflow",)),
+    "ect": Kind(objectives.ect_objective, "zero_boundary", ()),
+    "sct": Kind(objectives.sct_objective, "trigflow", ("sigma_data",)),
+    "scd": Kind(objectives.scd_objective, "trigflow", ("sigma_data",), denoiser="trigflow"),
+}
+
+
+def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
+    """`function(*args, **section)`, with a sentence for keys that it does not take."""
+    accepted = {
+        key
+        for key, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    } - set(getattr(function, "keywords", ()))  # what a partial has been given
+    unknown = sorted(set(section) - accepted)
+    require(
+        not unknown,
+        f"config.{name} has the unknown keys {unknown}; it takes "
+        f"{sorted(accepted - {'parent', 'name'})}.",
+    )
+    return function(*args, **section)
+
+
+def named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Config]:
+    """The callable that `section.name` selects, and the other keys of the section."""
+    require(
+        section.get("name") in table,
+        f"config.{name}.name={section.get('name')!r} is unknown; use one of {sorted(table)}.",
+    )
+    rest = ConfigDict({key: value for key, value in section.items() if key != "name"})
+    return table[section["name"]], rest
+
+
+def chosen(name: str, section: Config, tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A copy of a section in which names are replaced by what they mean.
+
+    Args:
+      name: of the section.
+      section: of the config.
+      tables: by key, what its values mean.
+    """
+    values = dict(section)
+    for key in tables.keys() & values.keys():
+        require(
+            values[key] in tables[key],
+            f"config.{name}.{key}={values[key]!r} is unknown; use one of {sorted(tables[key])}.",
+        )
+        values[key] = tables[key][values[key]]
+    return values
+
+
+def build_discretization(config: Config) -> Discretization:
+    """Noise levels and their law over the whole run."""
+    tables = {"curriculum": CURRICULA, "noise_law": NOISE_LAWS}
+    section = chosen("discretization", config.discretization, tables)
+    return splat("discretization", section, make_discretization, config.total_steps)
+
+
+def finest_grid(config: Config) -> list[float]:
+    """The ascending noise levels of the last stage of the training, 1281 in iCT."""
+    tables = build_discretization(config)
+    return tables.sigmas[-1, : tables.num_scales[-1]].tolist()
+
+
+def has_levels(config: Config) -> bool:
+    """Whether the objective trains at N(k) levels, rather than at all between two."""
+    return "disc" in named("objective", config.objective, OBJECTIVES)[0].given
+
+
+def build_objective(config: Config) -> Objective:
+    """What a run minimises, per `config.objective`.
+
+    Raises:
+      ArgumentError: an unknown name or key.
+    """
+    kind, options = named("objective", config.objective, OBJECTIVES)
+    given = {}
+    if "disc" in kind.given:
+        given["disc"] = build_discretization(config)
+    if "sigma_data" in kind.given:
+        stated = config.precondition.sigma_data
+        given["sigma_data"] = 0.5 if stated is None else stated  # the data say it later
+    section = chosen("objective", options, {"metric": METRICS, "weight": WEIGHTS})
+    return splat("objective", section, functools.partial(kind.make, **given))
+
+
+def check_precondition(config: Config) -> None:
+    """Raises `ArgumentError` unless the objective can train what the network is wrapped into."""
+    kind, _ = named("objective", config.objective, OBJECTIVES)
+    require(
+        config.precondition.name in (kind.precondition, *kind.others),
+        f"config.objective.name={config.objective.name!r} trains with config.precondition.name="
+        f"{kind.precondition!r}, not {config.precondition.name!r}; use a config that has both.",
+    )
+
+
+def denoiser_precondition(config: Config) -> str | None:
+    """Of the diffusion model that the objective distils; None if it distils none."""
+    return named("objective", config.objective, OBJECTIVES)[0].denoiser
+
+
+def teacher_names(objective: Objective) -> list[str]:
+    """Those that the state holds for an objective."""
+    names = {"target": objective.target_decay is not None, "denoiser": objective.has_denoiser}
+    return [name for name, held in names.items() if held]

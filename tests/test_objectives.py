@@ -1,0 +1,141 @@
+"""Whole runs of the objectives beside iCT: teachers, resuming, sampling, what is refused."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import ict_jax
+from configs import cd, ct, ect, edm, scd, sct
+from ict_jax import build, loop
+from ict_jax.checkpoints import load_consistency_fn, load_ema
+from ict_jax.checkpoints.reading import read_items
+from ict_jax.stop import Interrupted
+from tests.test_loop import stop_at
+
+
+def smoke(module, **changes):
+    config = module.get_config("smoke")
+    config.mesh.num_devices = 1
+    config.evaluation.at_end = False
+    config.update(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    """Work directories of diffusion models, by the precondition."""
+    directory, found = tmp_path_factory.mktemp("diffusion"), {}
+    for name in ("edm", "trigflow"):
+        config = smoke(edm)
+        config.precondition.name = name
+        loop.train(config, directory / name)
+        found[name] = str(directory / name)
+    return found
+
+
+def saved(workdir):
+    """All arrays of the last checkpoint, as they are stored."""
+    items = read_items(
+        workdir / "checkpoints" / "20",
+        state=ocp.args.StandardRestore(),
+        ema=ocp.args.StandardRestore(),
+    )
+    state = {k: v for k, v in items["state"].items() if k != "key"}
+    return {"state": state, "ema": items["ema"]}
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def resumes_bitwise(config, tmp_path, monkeypatch):
+    """The last checkpoint of a run, which equals that of an interrupted one."""
+    loop.train(config.copy_and_resolve_references(), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        with pytest.raises(Interrupted):
+            loop.train(config.copy_and_resolve_references(), tmp_path / "parts")
+    loop.train(config, tmp_path / "parts")
+    whole = saved(tmp_path / "whole")
+    assert_same(saved(tmp_path / "parts"), whole)
+    return whole
+
+
+def test_ct_has_a_target_that_follows_and_resumes(tmp_path, monkeypatch):
+    state = resumes_bitwise(smoke(ct), tmp_path, monkeypatch)["state"]
+    assert set(state["teachers"]) == {"target"}
+    differences = jax.tree.map(
+        lambda a, b: abs(np.asarray(a) - b).max(), state["teachers"]["target"], state["params"]
+    )
+    assert 0 < max(jax.tree.leaves(differences)) < 0.1
+    f, config = load_consistency_fn(tmp_path / "whole")
+    assert config.objective.name == "ct"
+    images = ict_jax.sample(
+        lambda x, sigma: f(x, sigma, jax.numpy.zeros(len(x), int)),
+        ict_jax.seed_keys(range(2)),
+        tuple(config.image_shape),
+    )
+    assert np.isfinite(images).all()
+
+
+STARTS = {
+    "cd": (cd, "diffusion_from", "edm", {"denoiser"}),
+    "ect": (ect, "init_from", "edm", set()),
+    "sct": (sct, "init_from", "trigflow", set()),
+    "scd": (scd, "diffusion_from", "trigflow", {"denoiser"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STARTS)
+def test_what_starts_from_a_diffusion_model(name, diffusion, tmp_path, monkeypatch):
+    module, key, precondition, teachers = STARTS[name]
+    config = smoke(module, **{key: diffusion[precondition]})
+    whole = resumes_bitwise(config, tmp_path, monkeypatch)
+    denoiser = load_ema(diffusion[precondition]).params
+    assert set(whole["state"].get("teachers", ())) == teachers
+    if teachers:
+        kept = whole["state"]["teachers"]["denoiser"]
+        assert_same({name: kept[name] for name in denoiser}, denoiser)
+    own = set(whole["state"]["params"]) - set(denoiser)
+    assert own == ({"objective"} if name in ("sct", "scd") else set())
+    assert set(load_ema(tmp_path / "whole").params) == set(denoiser)
+
+
+@pytest.mark.slow
+def test_a_diffusion_model_is_drawn_from_by_heun(diffusion):
+    assert build.is_diffusion(load_ema(diffusion["trigflow"]).config)
+    with pytest.raises(ict_jax.ArgumentError, match="holds a diffusion model"):
+        load_consistency_fn(diffusion["trigflow"])
+    grids = sorted(path.name for path in (Path(diffusion["edm"]) / "samples").iterdir())
+    assert grids == ["heun_00000010.png", "heun_00000020.png"]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_distilled_is_refused(diffusion, tmp_path):
+    with pytest.raises(ict_jax.ArgumentError, match="distils a diffusion model, and none is given"):
+        loop.train(smoke(cd), tmp_path / "a")
+    with pytest.raises(ict_jax.ArgumentError, match="diffusion_from=/nowhere does not exist"):
+        loop.train(smoke(cd, diffusion_from="/nowhere"), tmp_path / "b")
+    with pytest.raises(ict_jax.ArgumentError, match="'edm', and a diffusion model with 'trigflow'"):
+        loop.train(smoke(scd, diffusion_from=diffusion["edm"]), tmp_path / "c")
+    wider = smoke(cd, diffusion_from=diffusion["edm"])
+    wider.model.width = 32
+    with pytest.raises(ict_jax.ArgumentError, match=r"diffusion_from=.* is another network"):
+        loop.train(wider, tmp_path / "d")
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path):
+    config = smoke(ect)
+    config.precondition.name = "trigflow"
+    message = "'ect' trains with config.precondition.name='zero_boundary', not 'trigflow'"
+    with pytest.raises(ict_jax.ArgumentError, match=message):
+        loop.train(config, tmp_path)
+    for section, key in (("objective", "metric"), ("discretization", "curriculum")):
+        config = smoke(ct)
+        config[section][key] = "lpips"
+        with pytest.raises(ict_jax.ArgumentError, match=f"{section}.{key}='lpips' is unknown; use"):
+            loop.train(config, tmp_path)
