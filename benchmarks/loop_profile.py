@@ -38,9 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         events = profile(Path(directory))
     steps = [event for event in events if re.fullmatch(r"\$stages\.py:\d+ __call__", event.name)]
-    print(
-        f"{STEPS} steps, {STEPS // REPORT_EVERY} reports; {len(events):,} events of its thread"
-    )
+    print(f"{STEPS} steps, {STEPS // REPORT_EVERY} reports; {len(events):,} events of its thread")
     for caller, count in fetches(events).items():
         print(f"fetches within {caller}: {count}")
     durations = sorted(event.duration_ns / 1e3 for event in steps)

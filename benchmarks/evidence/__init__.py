@@ -1,0 +1,1 @@
+"""What `docs/evidence.md` rests on: runs, their results as JSON, tables and figures."""

@@ -1,0 +1,128 @@
+"""Mistakes of other implementations, each as a small change of this one, for one run.
+
+Each is a context manager: within it the parts that a run is built of are replaced.
+"""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ict_jax import build, objectives
+from ict_jax.core import discretization
+from ict_jax.core.losses import consistency_terms
+from ict_jax.core.objectives import Objective
+from ict_jax.core.precondition import Scalings, boundary_scalings
+from ict_jax.core.schedules import karras_sigmas
+
+
+@contextlib.contextmanager
+def huber_of_each_pixel() -> Iterator[None]:
+    """sum over pixels of sqrt(u^2 + c^2) - c, with the c of a whole image."""
+
+    def metric(prediction: Any, target: Any) -> Any:
+        c = 0.00054 * prediction[0].size ** 0.5
+        axes = tuple(range(1, prediction.ndim))
+        return jnp.sum(jnp.sqrt((prediction - target) ** 2 + c**2) - c, axis=axes)
+
+    with mock.patch.dict(objectives.METRICS, {"pseudo_huber": metric}):
+        yield
+
+
+def _replaced_bind(change: Callable[[Any, Any, Any, Any], Any]) -> Any:
+    """Binds of training, which have a dropout key, are changed."""
+    original = build.build_bind
+
+    def build_bind(*arguments: Any) -> Any:
+        bind = original(*arguments)
+
+        def changed(params: Any, labels: Any, key: Any) -> Any:
+            return bind(params, labels, key) if key is None else change(bind, params, labels, key)
+
+        return changed
+
+    return mock.patch.object(build, "build_bind", build_bind)
+
+
+@contextlib.contextmanager
+def masks_not_shared() -> Iterator[None]:
+    """Student and teacher have different dropout masks."""
+
+    def change(bind: Any, params: Any, labels: Any, key: Any) -> Any:
+        calls = itertools.count()
+        return lambda x, sigma: bind(params, labels, jax.random.fold_in(key, next(calls)))(x, sigma)
+
+    with _replaced_bind(change):
+        yield
+
+
+@contextlib.contextmanager
+def teacher_without_dropout() -> Iterator[None]:
+    """The teacher, called second, is in evaluation mode."""
+
+    def change(bind: Any, params: Any, labels: Any, key: Any) -> Any:
+        calls = itertools.count()
+        return lambda x, sigma: bind(params, labels, None if next(calls) else key)(x, sigma)
+
+    with _replaced_bind(change):
+        yield
+
+
+def _scalings(**replaced: Callable[..., Any]) -> Callable[[], Any]:
+    """A mistake in some of the scalings, which are functions of sigma and the right ones."""
+
+    def changed(sigma: Any, **options: Any) -> Scalings:
+        right = boundary_scalings(sigma, **options)
+        return right._replace(**{name: value(sigma, right) for name, value in replaced.items()})
+
+    return lambda: mock.patch("ict_jax.core.precondition.boundary_scalings", changed)
+
+
+no_c_in = _scalings(c_in=lambda sigma, right: jnp.ones_like(sigma))
+raw_sigma = _scalings(
+    c_in=lambda sigma, right: jnp.ones_like(sigma), c_noise=lambda sigma, right: sigma
+)
+noise_times_1000 = _scalings(c_noise=lambda sigma, right: 1000 * right.c_noise)
+no_boundary = _scalings(  # those of `edm_scalings`
+    c_skip=lambda sigma, right: 1 - (sigma * right.c_in) ** 2,
+    c_out=lambda sigma, right: sigma * jnp.sqrt(1 - (sigma * right.c_in) ** 2),
+)
+
+
+@contextlib.contextmanager
+def grid_off_by_one() -> Iterator[None]:
+    """sigma_i by i / (N - 1) for i = 1..N - 1: the smallest level is left out."""
+
+    def shifted(num_scales: int, **options: Any) -> np.ndarray:
+        return np.concatenate([karras_sigmas(num_scales, **options)[1:], [80.0001]])
+
+    with mock.patch.object(discretization, "karras_sigmas", shifted):
+        yield
+
+
+@contextlib.contextmanager
+def levels_swapped() -> Iterator[None]:
+    """The student is at the lower level and the teacher at the higher one."""
+    kind = objectives.OBJECTIVES["ict"]
+
+    @functools.wraps(kind.make)
+    def make(disc: Any, **options: Any) -> Objective:
+        right = kind.make(disc, **options)
+
+        def loss(f: Any, x: Any, draws: Any) -> Any:
+            noise, lo, hi = draws
+            losses, aux = consistency_terms(
+                f, x, noise, hi, lo, weight=lambda low, high: 1 / (low - high)
+            )
+            return losses, {**aux, "sigma_lo": lo, "sigma_hi": hi}
+
+        return Objective(right.draw, loss)
+
+    with mock.patch.dict(objectives.OBJECTIVES, {"ict": kind._replace(make=make)}):
+        yield
