@@ -34,7 +34,7 @@ def commands(page):
 def smoke_form(line):
     """The command with the form of seconds, of this interpreter."""
     if "--dry_run" not in line:
-        line = re.sub(r"(configs/\w+\.py)(:hour)?", r"\1:smoke", line)
+        line = re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:smoke", line)
     if "--config.data.name" in line:
         line += " --config.evaluation.at_end=False"  # scores of larger images take minutes
     words = shlex.split(line)
