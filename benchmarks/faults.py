@@ -418,7 +418,7 @@ COUNTS = {
     "corrupt": 20,
     "nan": 3,
 }
-FEW = {"kill": 3, "layouts": 3, "stop_one_of_two": 1, "disk_of_two": 1, "write_error_of_one": 1}
+FEW = {"stop_one_of_two": 1, "disk_of_two": 1, "write_error_of_one": 1}
 
 
 def main() -> None:

@@ -65,12 +65,11 @@ def make_smoke(config: ConfigDict, **model) -> None:
 
 def make_diffusion(config: ConfigDict) -> None:
     """The scalings and the objective of a diffusion model."""
-    config.precondition = ConfigDict(
-        {"name": "edm", "sigma_data": config.precondition.sigma_data}  # EDM, Table 1 [read]
-    )
+    sigma_data = config.precondition.get_ref("sigma_data")
+    config.precondition = ConfigDict({"name": "edm", "sigma_data": sigma_data})  # EDM [code]
     config.objective = ConfigDict({"name": "edm"})
-    config.objective.p_mean = -1.2  # EDM, Table 1 [read]
-    config.objective.p_std = 1.2  # EDM, Table 1 [read]
+    config.objective.p_mean = -1.2  # EDM, Table 1 [code]
+    config.objective.p_std = 1.2  # EDM, Table 1 [code]
 
 
 def make_narrow(config: ConfigDict, **model) -> None:

@@ -17,10 +17,10 @@ def get_config(form: str = "full") -> ConfigDict:
     config.objective.metric = "squared_l2"  # CM, Section 5 [read]
     config.objective.weight = "unit"  # CM, Section 5 [read]
     others.set_levels(config, "constant", s0=17, s1=17)  # N = 18: CM, Table 3 [read]
-    config.model.fourier_scale = 16.0  # CM [code]
     config.model.dropout = 0.0  # CM [code]
     config.sampling.second_sigma = 0.585  # CM's notebook [code]
     if form == "full":
+        config.model.fourier_scale = 16.0  # CM [code]; otherwise that of the distilled model
         others.set_paper(
             config,
             batch_size=512,  # CM, Table 3 [read]

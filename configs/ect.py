@@ -14,9 +14,10 @@ def get_config(form: str = "full") -> ConfigDict:
     """The config, or its forms `smoke`, `digits` and `fashion_mnist`."""
     config = others.begin(form)
     others.set_continuous(config)
+    sigma_data = config.precondition.get_ref("sigma_data")
     config.precondition = ConfigDict(
-        {"name": "zero_boundary", "sigma_data": config.precondition.sigma_data}  # [restated]
-    )
+        {"name": "zero_boundary", "sigma_data": sigma_data}
+    )  # [restated]
     config.model.dropout = 0.2  # [restated]
     if form == "full":
         others.set_ddpmpp(config)
@@ -29,7 +30,7 @@ def get_config(form: str = "full") -> ConfigDict:
         )
     config.objective.name = "ect"
     config.objective.q = 2.0  # [restated]
-    config.objective.stage_steps = config.total_steps // 8  # [restated]
+    config.objective.stage_steps = config.get_oneway_ref("total_steps") // 8  # [restated]
     config.objective.first_exponent = 1  # the authors' advice for tuning [restated]
     config.objective.k = 8.0  # [restated]
     config.objective.b = 1.0  # [restated]

@@ -30,7 +30,8 @@ def get_config(form: str = "full") -> ConfigDict:
     config.optimizer.name = "adam"  # EDM, Table 7 [code]
     config.model.dropout = 0.13  # EDM, Table 7 [code]
     config.model.fourier_scale = 16.0  # CM [code]
-    config.optimizer.warm_up_steps = config.total_steps // 20  # as EDM's 10 of 200 Mimg
+    # EDM has 10 of 200 Mimg.
+    config.optimizer.warm_up_steps = config.get_oneway_ref("total_steps") // 20
     if form in ("full", "ddpmpp"):
         others.set_paper(
             config,

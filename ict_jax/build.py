@@ -36,7 +36,7 @@ from ict_jax.objectives import (
 from ict_jax.training.optimizers import make_optimizer
 from ict_jax.training.parallel import gathering
 from ict_jax.training.state import Params, TrainState, create_state
-from ict_jax.training.step import OWN, Batch, Bind, Metrics, make_train_step
+from ict_jax.training.step import Batch, Bind, Metrics, make_train_step
 
 MODELS: dict[str, type[nn.Module]] = {
     "dense": models.DenseNet,
@@ -134,6 +134,7 @@ def build_train_step(
       mesh: over which the parameters may be cut; default: they are whole.
     """
     check_precondition(config)
+    check_derivable(config)
     objective, tx = build_objective(config), build_optimizer(config)
     bind = build_bind(config, "none" if objective.of_network else None)
     precondition = denoiser_precondition(config)
@@ -147,14 +148,22 @@ def build_train_step(
     return splat("training", config.training, make, bind, objective, tx)
 
 
+def check_derivable(config: Config) -> None:
+    """Raises `ArgumentError` where the objective needs a derivative that the network has not."""
+    require(
+        not (build_objective(config).of_network and config.model.get("dtype") == "bfloat16"),
+        f"config.objective.name={config.objective.name!r} takes the network's derivative along the "
+        "noise level, which is not to be had in bfloat16; use config.model.dtype='float32'.",
+    )
+
+
 def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
     """`init_params(key)` -> the network's initial parameters, float32."""
-    model, init_own = build_model(config), build_objective(config).init_own
+    model = build_model(config)
 
     def init_params(key: Key[Array, ""]) -> Params:
         x, one = jnp.zeros((1, *config.image_shape)), jnp.zeros(1)
-        params = model.init(key, x, one, one.astype(jnp.int32))["params"]
-        return params if init_own is None else {**params, OWN: init_own(key)}
+        return model.init(key, x, one, one.astype(jnp.int32))["params"]
 
     return init_params
 
@@ -162,11 +171,13 @@ def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
 def build_init_state(config: Config) -> Callable[[], TrainState]:
     """`init_state()` -> the state at step 0, a function of `config.seed`."""
     init_params, tx = build_init_params(config), build_optimizer(config)
-    teachers = teacher_names(build_objective(config))
+    objective = build_objective(config)
+    teachers, init_own = teacher_names(objective), objective.init_own
 
     def init_state() -> TrainState:
         key_params, key_training = jax.random.split(jax.random.key(config.seed))
-        return create_state(init_params(key_params), tx, key_training, teachers)
+        own = None if init_own is None else init_own(key_params)
+        return create_state(init_params(key_params), tx, key_training, teachers, own)
 
     return init_state
 

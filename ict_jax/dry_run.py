@@ -38,7 +38,7 @@ def dry_run(config: Config) -> None:
     say(
         f"""
 parameters            {parameters:,}
-state                 {held / 2**30:.3f} GiB on every device: parameters, average, optimizer
+state                 {held / 2**30:.3f} GiB on every device: parameters, averages, optimizer
 devices               {mesh.size} {jax.default_backend()}
 batch per device      {config.batch_size // mesh.size:,} images, {part:,} at a time
 images in all         {images:,}

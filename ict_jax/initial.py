@@ -1,6 +1,7 @@
 """The state that a run begins with: restored, at step 0, or from another run's parameters."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,9 @@ from ict_jax.processes import together
 from ict_jax.start import Progress, Run, describe, from_newest
 from ict_jax.training import parallel
 from ict_jax.training.state import Params, TrainState
-from ict_jax.training.step import OWN, empty_metrics
+from ict_jax.training.step import empty_metrics
 
-DIFFUSION = "config.diffusion_from"
+DIFFUSION, TRIGFLOW = "config.diffusion_from", "trigflow"
 
 
 def restore_or_init(run: Run) -> Progress:
@@ -50,11 +51,11 @@ def restore_or_init(run: Run) -> Progress:
         return progress
 
     def replaced() -> TrainState:
-        params = {**state.params, **start}
-        copies = {name: jax.tree.map(jnp.copy, params) for name in ("ema", *state.teachers)}
+        copies = {name: jax.tree.map(jnp.copy, start) for name in ("ema", *state.teachers)}
         ema_params = copies.pop("ema")
         if denoiser is not None:
-            copies["denoiser"] = {**params, **denoiser}
+            copies["denoiser"] = jax.tree.map(jnp.copy, denoiser)
+        params = {**state.params, **start}  # with those of the objective itself
         return dataclasses.replace(state, params=params, ema_params=ema_params, teachers=copies)
 
     return Progress(parallel.init_on_mesh(replaced, run.mesh), progress.window)
@@ -70,27 +71,34 @@ def load_network(path: str | None, what: str, run: Run, state: TrainState) -> Pa
       state: abstract.
 
     Raises:
-      ArgumentError: they are not there, are of another network, or should be a diffusion model's.
+      ArgumentError: they are not there, are of another network or of one with other scalings, or
+        should be a diffusion model's.
     """
     assert path is not None
     with together():
         loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what=what)
-        refuse_other_network(path, what, loaded.params, without_own(state.params))
+        refuse_other_network(path, what, loaded.params, state.ema_params)
+        ours, found = run.config.precondition, loaded.config.precondition
         if what == DIFFUSION:
-            expected, found = denoiser_precondition(run.config), loaded.config.precondition.name
+            expected = denoiser_precondition(run.config)
             require(
-                build.is_diffusion(loaded.config) and found == expected,
+                build.is_diffusion(loaded.config) and found.name == expected,
                 f"{what}={path} has objective {loaded.config.objective.name!r} and precondition "
-                f"{found!r}, and a diffusion model with {expected!r} is to be distilled; train one "
-                "with configs/edm.py in the form for this.",
+                f"{found.name!r}, and a diffusion model with {expected!r} is to be distilled; "
+                "train one with configs/edm.py in the form for this.",
             )
+            require(
+                math.isclose(found.sigma_data, ours.sigma_data, rel_tol=1e-6),
+                f"{what}={path} was trained with precondition.sigma_data={found.sigma_data}, and "
+                f"this run has {ours.sigma_data}; use the same data, or state the same value.",
+            )
+        require(
+            (found.name == TRIGFLOW) == (ours.name == TRIGFLOW),
+            f"{what}={path} was trained with precondition.name={found.name!r}, whose network means "
+            f"something else than that of {ours.name!r}; give a model of the same scalings.",
+        )
     say(f"from the averaged parameters of step {loaded.step:,} in {path} ({what})")
     return loaded.params
-
-
-def without_own(params: Params) -> Params:
-    """The parameters of the network, without those of the objective."""
-    return {name: value for name, value in params.items() if name != OWN}
 
 
 def refuse_other_network(path: str, what: str, loaded: Params, expected: Params) -> None:

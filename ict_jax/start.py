@@ -140,14 +140,21 @@ def check_sources(config: Config) -> None:
     """Raises `ArgumentError` unless the checkpoints that a new run begins with are there."""
     if config.init_from is not None:
         locate(config.init_from, what="--init_from")
-    if build.build_objective(config).has_denoiser:
-        path = config.get("diffusion_from")
+    path = config.get("diffusion_from")
+    has_denoiser = build.build_objective(config).has_denoiser
+    require(
+        has_denoiser or path is None,
+        f"config.diffusion_from={path} is what distillation distils, and config.objective.name="
+        f"{config.objective.name!r} distils nothing; to start from its weights give --init_from.",
+    )
+    if has_denoiser:
         require(
             path is not None,
             f"config.objective.name={config.objective.name!r} distils a diffusion model, and none "
             "is given; give --config.diffusion_from=RUN, trained with objective.name='edm' or "
             "imported.",
         )
+        assert path is not None
         locate(path, what="config.diffusion_from")
 
 

@@ -69,10 +69,24 @@ def test_config_builds_at_full_size(path, form):
 
 # By default one per network; in CI all.
 QUICK = ("digits", "cifar10_ict", "imagenet64_ict")
+
+
+def trained(path):
+    """What a form of seconds trains, sampling and the run itself aside."""
+    config = load(path, "smoke").to_dict()
+    return [config[name] for name in ("model", "objective", "precondition", "data")]
+
+
+def is_another(path):
+    """Whether the form of seconds trains the same as that of a config before it."""
+    before = FILES[: FILES.index(path)]
+    return trained(path) in [trained(p) for p in before if has(p, "smoke")]
+
+
 SMOKE = [
     pytest.param(path, marks=[] if path.stem in QUICK else pytest.mark.slow, id=path.stem)
     for path in FILES
-    if has(path, "smoke") and path.stem not in DISTILLING
+    if has(path, "smoke") and path.stem not in DISTILLING and not is_another(path)
 ]
 
 
@@ -225,7 +239,7 @@ OTHERS = {
     "sct": CONSTANT
     | DDPMPP
     | SCT
-    | {"batch_size": 128, "training.ema_decay": 0.9999, "model.dropout": 0.2},
+    | {"batch_size": 128, "training.ema_decay": 0.99982, "model.dropout": 0.2},
     "scd": CONSTANT
     | DDPMPP
     | SCT
@@ -330,3 +344,19 @@ def test_precision_of_products_reaches_them_and_their_gradients():
     config.matmul_precision = "float33"
     with pytest.raises(ict_jax.ArgumentError, match=r"config.matmul_precision='float33' must be"):
         checks.check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "key", "part"),
+    [
+        ("ect", "objective", "stage_steps", 8),
+        ("sct", "objective", "warm_up_steps", 40),
+        ("scd", "objective", "warm_up_steps", 40),
+        ("edm", "optimizer", "warm_up_steps", 20),
+    ],
+)
+def test_parts_of_a_run_follow_its_length(name, section, key, part):
+    config = load(ROOT / f"configs/{name}.py", "digits")
+    config.total_steps = 4000
+    assert config[section][key] == 4000 // part
+    assert config.copy_and_resolve_references().to_dict()[section][key] == 4000 // part

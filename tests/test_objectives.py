@@ -9,7 +9,7 @@ import pytest
 
 import ict_jax
 from configs import cd, ct, ect, edm, scd, sct
-from ict_jax import build, loop
+from ict_jax import build, checks, interop, loop
 from ict_jax.checkpoints import load_consistency_fn, load_ema
 from ict_jax.checkpoints.reading import read_items
 from ict_jax.stop import Interrupted
@@ -102,7 +102,10 @@ def test_what_starts_from_a_diffusion_model(name, diffusion, tmp_path, monkeypat
         assert_same({name: kept[name] for name in denoiser}, denoiser)
     own = set(whole["state"]["params"]) - set(denoiser)
     assert own == ({"objective"} if name in ("sct", "scd") else set())
-    assert set(load_ema(tmp_path / "whole").params) == set(denoiser)
+    loaded = load_ema(tmp_path / "whole")
+    assert set(loaded.params) == set(denoiser)
+    path = interop.write_safetensors(loaded, tmp_path / "model.safetensors")
+    assert_same(interop.read_weights(path, None).params, loaded.params)
 
 
 @pytest.mark.slow
@@ -122,6 +125,14 @@ def test_what_cannot_be_distilled_is_refused(diffusion, tmp_path):
         loop.train(smoke(cd, diffusion_from="/nowhere"), tmp_path / "b")
     with pytest.raises(ict_jax.ArgumentError, match="'edm', and a diffusion model with 'trigflow'"):
         loop.train(smoke(scd, diffusion_from=diffusion["edm"]), tmp_path / "c")
+    other = smoke(cd, diffusion_from=diffusion["edm"])
+    other.precondition.sigma_data = 0.5
+    with pytest.raises(ict_jax.ArgumentError, match=r"with precondition.sigma_data=0.84.* has 0.5"):
+        loop.train(other, tmp_path / "e")
+    with pytest.raises(ict_jax.ArgumentError, match="means something else than that of 'trigflow'"):
+        loop.train(smoke(sct, init_from=diffusion["edm"]), tmp_path / "f")
+    with pytest.raises(ict_jax.ArgumentError, match="'ect' distils nothing; to start from its"):
+        loop.train(smoke(ect, diffusion_from=diffusion["edm"]), tmp_path / "g")
     wider = smoke(cd, diffusion_from=diffusion["edm"])
     wider.model.width = 32
     with pytest.raises(ict_jax.ArgumentError, match=r"diffusion_from=.* is another network"):
@@ -134,6 +145,10 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     message = "'ect' trains with config.precondition.name='zero_boundary', not 'trigflow'"
     with pytest.raises(ict_jax.ArgumentError, match=message):
         loop.train(config, tmp_path)
+    config = sct.get_config()
+    config.model.dtype = "bfloat16"
+    with pytest.raises(ict_jax.ArgumentError, match="'sct' takes the network's derivative along"):
+        checks.check_config(config)
     for section, key in (("objective", "metric"), ("discretization", "curriculum")):
         config = smoke(ct)
         config[section][key] = "lpips"

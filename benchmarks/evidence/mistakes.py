@@ -74,22 +74,27 @@ def teacher_without_dropout() -> Iterator[None]:
         yield
 
 
-def _scalings(**replaced: Callable[..., Any]) -> Callable[[], Any]:
+def _scalings(name: str, **replaced: Callable[..., Any]) -> Callable[[], Any]:
     """A mistake in some of the scalings, which are functions of sigma and the right ones."""
 
     def changed(sigma: Any, **options: Any) -> Scalings:
         right = boundary_scalings(sigma, **options)
-        return right._replace(**{name: value(sigma, right) for name, value in replaced.items()})
+        return right._replace(**{key: value(sigma, right) for key, value in replaced.items()})
 
-    return lambda: mock.patch("ict_jax.core.precondition.boundary_scalings", changed)
+    def patched() -> Any:
+        return mock.patch("ict_jax.core.precondition.boundary_scalings", changed)
+
+    patched.__name__ = name
+    return patched
 
 
-no_c_in = _scalings(c_in=lambda sigma, right: jnp.ones_like(sigma))
+no_c_in = _scalings("no_c_in", c_in=lambda sigma, right: jnp.ones_like(sigma))
 raw_sigma = _scalings(
-    c_in=lambda sigma, right: jnp.ones_like(sigma), c_noise=lambda sigma, right: sigma
+    "raw_sigma", c_in=lambda sigma, right: jnp.ones_like(sigma), c_noise=lambda sigma, right: sigma
 )
-noise_times_1000 = _scalings(c_noise=lambda sigma, right: 1000 * right.c_noise)
+noise_times_1000 = _scalings("noise_times_1000", c_noise=lambda sigma, right: 1000 * right.c_noise)
 no_boundary = _scalings(  # those of `edm_scalings`
+    "no_boundary",
     c_skip=lambda sigma, right: 1 - (sigma * right.c_in) ** 2,
     c_out=lambda sigma, right: sigma * jnp.sqrt(1 - (sigma * right.c_in) ** 2),
 )

@@ -148,7 +148,9 @@ OBJECTIVES = {
 """Each objective at as many steps; those with a teacher had its steps too."""
 
 LEVELS = {
-    f"N = {n + 1}": Row(_set(discretization__curriculum="constant", discretization__s1=n))
+    f"N = {n + 1}": Row(
+        _set(discretization__curriculum="constant", discretization__s0=n, discretization__s1=n)
+    )
     for n in (5, 10, 20, 40, 80, 160)
 }
 """iCT with as many levels from the first step to the last."""

@@ -10,6 +10,7 @@ after so many.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import ict_jax
 from benchmarks.evidence import oracle
 from benchmarks.evidence.rows import TABLES, Row
 from ict_jax import build, loop
@@ -54,27 +56,40 @@ def main() -> None:
     for seed, table in itertools.product(arguments.seeds, arguments.table):
         begin, rows = TABLES[table]
         for name, row in rows.items():
-            if f"{name}, seed {seed}" in read(arguments.results, table):
-                continue
-            if time.monotonic() - started > 60 * arguments.minutes:
-                return
             config = (row.begin or begin)()
-            if judge is None:
-                judge = Judge(config, arguments.workdir / "truth.npz")
-                write(arguments.results, table, "floor", judge.scorer.floor())
             config.seed = seed
             row.change(config)
             place = arguments.workdir / str(seed)
+            workdir = place / slug(f"{table} {name}")
+            kept = any(other.teacher == name for other in rows.values())
             if row.teacher is not None:
                 key = "init_from" if config.objective.name in ("ect", "sct") else "diffusion_from"
-                config[key] = str(place / slug(row.teacher))
-            kept = any(other.teacher == name for other in rows.values())
-            workdir = place / (slug(name) if kept else table)
-            result = run(config, row, judge, workdir)
+                config[key] = str(place / slug(f"{table} {row.teacher}"))
+            print(f"== {table}: {name}, seed {seed}", flush=True)
+            marks = identity(row, config)
+            found = read(arguments.results, table).get(f"{name}, seed {seed}", {})
+            if found.get("row") == marks and (workdir.exists() or not kept):
+                continue
+            if time.monotonic() - started > 60 * arguments.minutes:
+                return
+            if judge is None:
+                judge = Judge(config, arguments.workdir / "truth.npz")
+            if "floor" not in read(arguments.results, table):
+                write(arguments.results, table, "floor", judge.scorer.floor())
+            result = {**run(config, row, judge, workdir), "row": marks}
             write(arguments.results, table, f"{name}, seed {seed}", result)
-            print(f"== {table}: {name}, seed {seed}: {result}", flush=True)
+            print(json.dumps(result), flush=True)
             if not kept:
                 shutil.rmtree(workdir)
+
+
+def identity(row: Row, config: Any) -> str:
+    """Of what a row trains; a result of another one does not count."""
+    section = config.copy_and_resolve_references().to_dict()
+    for path in ("init_from", "diffusion_from"):  # the places of this machine
+        section[path] = section[path] is not None
+    text = json.dumps([section, row.mistake.__name__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def slug(name: str) -> str:
@@ -121,17 +136,17 @@ class Judge:
 def run(config: Any, row: Row, judge: Judge, workdir: Path) -> dict[str, Any]:
     """Trains and scores one row."""
     began = time.monotonic()
-    marker = workdir / "row.json"
-    text = json.dumps([config.to_dict(), getattr(row.mistake, "__name__", repr(row.mistake))])
-    if not marker.exists() or marker.read_text() != text:  # what was begun was another row
+    marker = workdir / "row.txt"
+    marks = identity(row, config)
+    if not marker.exists() or marker.read_text() != marks:  # what was begun was another row
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)
-        marker.write_text(text)
+        marker.write_text(marks)
     with row.mistake():
         try:
             loop.train(config, workdir)
             result = judge(workdir)
-        except Diverged as error:
+        except (Diverged, ict_jax.ArgumentError) as error:  # of a teacher that diverged, too
             result = {"diverged": str(error)}
     return {
         **result,

@@ -25,7 +25,6 @@ from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 from ict_jax.files import to_path
 from ict_jax.training.state import Params
-from ict_jax.training.step import OWN
 
 
 class Loaded(NamedTuple):
@@ -67,8 +66,7 @@ def load_ema(
         params = read_items(item, ema=ocp.args.StandardRestore(abstract))["ema"]
         found = fingerprints(stored, ema=params)
         refuse_changed(item, read_fingerprints(item), found)
-    network = {name: value for name, value in params.items() if name != OWN}
-    return Loaded(network, config, int(item.name))
+    return Loaded(params, config, int(item.name))
 
 
 def load_consistency_fn(

@@ -4,7 +4,7 @@ r"""Searches the noise levels of multistep sampling.
   python -m ict_jax.cli.search_sigmas --checkpoint=runs/cifar10 --protocol=cifar10-train-50k \
     --inception_weights=pt_inception-2015-12-05-6726825d.pth
 
-Greedy ternary search over the finest Karras grid of the training (N = 1281 in iCT), one level
+Greedy ternary search over the Karras grid of the last stage (N = 1281 in iCT), one level
 after the other, as in Consistency Models: each time the level with the least Fréchet distance.
 It assumes that the distance falls and then rises. With --protocol=held-out (the default) the
 distance is that of the classifier's features to the validation split.

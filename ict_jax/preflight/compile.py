@@ -143,7 +143,7 @@ def _report(
         images_per_device=config.batch_size // mesh.size,
         accumulation_steps=config.training.accumulation_steps,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        parameter_bytes=bytes_of((state.params, state.ema_params)),
+        parameter_bytes=bytes_of((state.params, state.ema_params, state.teachers)),
         optimizer_bytes=bytes_of(state.opt_state),
         peak_bytes=peak,
         memory_bytes=memory,

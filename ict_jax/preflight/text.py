@@ -28,7 +28,7 @@ def as_text(report: Report) -> str:
         ("parameters", f"{report.parameters:,}"),
         (
             "state per device",
-            f"{report.parameter_bytes / GIB:.3f} GiB parameters and average, "
+            f"{report.parameter_bytes / GIB:.3f} GiB parameters, average and teachers, "
             f"{report.optimizer_bytes / GIB:.3f} GiB optimizer",
         ),
         ("peak memory", _memory(report)),

@@ -11,6 +11,9 @@ from ict_jax.report.events import Curve
 from ict_jax.report.html import Element, element
 from ict_jax.report.read import Left
 
+MOST_TICKS = 12
+"""Of more numbers of levels every second, third, ... is written at the axis."""
+
 MOST_POINTS = 1000
 """Of a longer curve the means of equal parts are drawn."""
 
@@ -72,7 +75,7 @@ def _scores_while_training(left: Left) -> list[Element | None]:
         if tag.startswith(SCORE):
             name = tag.removeprefix(SCORE)
             label, note = SCORE_NAMES.get(name, (name.replace("_", " "), ""))
-            note = f"Of one-step samples{note}; lower is better."
+            note = f"Of samples{note}; lower is better."
             charts.append(_over_steps(left, f"Score: {label}", label, tag, note))
     return charts
 
@@ -156,7 +159,8 @@ def _curriculum(left: Left) -> Element | None:
         svg.step_axis(axes, 0, left.total_steps)
         axes.set_ylabel("N (noise levels)")
         axes.set_yscale("log", base=2)
-        axes.set_yticks(levels, [f"{n:,}" for n in levels])
+        ticks = levels[:: -(-len(levels) // MOST_TICKS)]
+        axes.set_yticks(ticks, [f"{n:,}" for n in ticks])
         axes.minorticks_off()
     return _figure(
         "Curriculum N(k)",

@@ -23,7 +23,7 @@ SMALL = 331
 SHOWN_STARTS = 5
 """Of the starts of a run the last ones are shown."""
 
-KINDS = {"one_step": "one step", "two_step": "two steps"}
+KINDS = {"one_step": "one step", "two_step": "two steps", "heun": "Heun's steps"}
 
 # Nothing is fetched and no script is run, whatever a name in the run may hold.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -134,7 +134,7 @@ def _samples(left: Left) -> Element:
     """The newest grids, and how they came to be."""
     shown = [_shown(*each) for each in _newest(left)]
     section = element("section", element("h2", "Samples"))
-    if not left.samples and "one_step" not in left.pictures:
+    if not left.samples and not left.pictures.keys() & KINDS.keys():
         section.append(element("p", "There are no sample grids in this work directory yet."))
     section.append(element("div", *shown, class_="newest"))
     for kind, what in KINDS.items():
@@ -186,7 +186,7 @@ def _training(left: Left) -> Element:
     if not left.scalars:
         section.append(element("p", "Nothing has been logged in this work directory yet."))
     elif left.stages:
-        text = "Dashed lines mark where N, the number of noise levels, doubles."
+        text = "Dashed lines mark where N, the number of noise levels, changes."
         if any(len(curve) > MOST_POINTS for curve in left.scalars.values()):
             text += " Where there are many reports, means of neighbouring ones are drawn."
         section.append(element("p", text, class_="soft"))

@@ -27,7 +27,7 @@ PAPER_SIGMA_RANGE = (0.002, 80.0)
 
 HELD_OUT_FILE = "scores.json"
 SCORES_NAME = re.compile(r"scores(_.*)?\.json")
-GRID_NAME = re.compile(r"(one_step|two_step)_(\d+)\.png")
+GRID_NAME = re.compile(r"(one_step|two_step|heun)_(\d+)\.png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Left:
       stages: of the curriculum N(k); none if the config does not say.
       sigma_range: smallest and largest noise level.
       scalars: what was logged.
-      samples: grids by step and then by kind, `one_step` and `two_step`; steps ascending.
+      samples: grids by step and then by kind, `one_step`, `two_step` or `heun`; steps ascending.
       steps_with_samples: how many steps there are grids of, shown or not.
-      pictures: by name: `one_step`, `two_step` and `real` of the scores, and `data`.
+      pictures: by name: `one_step`, `two_step`, `heun` and `real` of the scores, and `data`.
       starts: what it was started with, oldest first.
       scores: the content of the files of scores by their names, `HELD_OUT_FILE` first.
       notes: what could not be read, one sentence each.
@@ -117,7 +117,7 @@ def _read_run(path: epath.Path) -> Left:
     samples, count = _samples(path / "samples", notes)
     pictures = {
         name: picture
-        for name in ("one_step", "two_step", "real", "data")
+        for name in ("one_step", "two_step", "heun", "real", "data")
         if f"{name}.png" in files and (picture := _picture(files[f"{name}.png"], notes)) is not None
     }
     return Left(

@@ -9,6 +9,7 @@ from ict_jax.report.read import HELD_OUT_FILE, Left
 ROWS = {
     "one_step": "one step",
     "two_step": "two steps",
+    "heun": "Heun's steps",
     "floor": "floor: real against real",
     "gaussian": "moment-matched Gaussian",
     "noise": "pure noise",

@@ -12,6 +12,9 @@ from jaxtyping import Array, Int, Key
 
 Params = Any
 
+OWN = "objective"
+"""Where the parameters of an objective itself stand beside the network's."""
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -40,6 +43,7 @@ def create_state(
     tx: optax.GradientTransformation,
     key: Key[Array, ""],
     teachers: Sequence[str] = (),
+    own: Params = None,
 ) -> TrainState:
     """The state at step 0: averages and teachers start from the initial parameters themselves.
 
@@ -48,14 +52,21 @@ def create_state(
       tx: the optimizer.
       key: root of all randomness.
       teachers: names of those that there are. A denoiser is loaded over its own later.
+      own: parameters of the objective itself, trained with the network's and not averaged.
 
     Source: CM authors' code (EMA from step 0).
     """
+    trained = params if own is None else {**params, OWN: own}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
+        params=trained,
         ema_params=jax.tree.map(jnp.copy, params),
-        opt_state=tx.init(params),
+        opt_state=tx.init(trained),
         key=key,
         teachers={name: jax.tree.map(jnp.copy, params) for name in teachers},
     )
+
+
+def without_own(params: Params) -> Params:
+    """The parameters of the network, without those of the objective."""
+    return {name: value for name, value in params.items() if name != OWN}

@@ -15,15 +15,12 @@ from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux
 from ict_jax.core.objectives import Objective
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
-from ict_jax.training.state import Params, TrainState
+from ict_jax.training.state import OWN, Params, TrainState, without_own
 
 Batch: TypeAlias = dict[str, Array]
 """`image`: uint8 [b, h, w, c]; `label`: int32 [b]."""
 
 Metrics: TypeAlias = dict[str, Average]
-
-OWN = "objective"
-"""Where the parameters of an objective itself stand beside the network's."""
 
 SIGMA_BIN_EDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Bins of sigma_hi in which the loss is logged apart."""
@@ -121,14 +118,15 @@ def make_train_step(
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        network = without_own(params)
         metrics = _metrics(losses, aux, optax.tree.norm(grads), optax.tree.norm(params))
         new_state = dataclasses.replace(
             state,
             step=state.step + 1,
             params=params,
-            ema_params=optax.incremental_update(params, state.ema_params, 1 - ema_decay),
+            ema_params=optax.incremental_update(network, state.ema_params, 1 - ema_decay),
             opt_state=opt_state,
-            teachers=follow(state.teachers, params, state.step),
+            teachers=follow(state.teachers, network, state.step),
         )
         return new_state, metrics
 

@@ -42,6 +42,20 @@ def test_a_run_whose_environment_is_not_known_is_shown_without(run, tmp_path, co
     assert "Environment" not in Page(report(read_run(tmp_path / "run"))).text
 
 
+def test_a_diffusion_model_shows_its_samples(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    for path in (tmp_path / "run/samples").glob("one_step_*.png"):
+        path.rename(path.parent / path.name.replace("one_step", "heun"))
+    for path in [
+        *(tmp_path / "run").rglob("one_step*.png"),
+        *(tmp_path / "run").rglob("two_*.png"),
+    ]:
+        path.unlink()
+    page = Page(report(read_run(tmp_path / "run")))
+    assert "There are no sample grids" not in page.text
+    assert "Samples in Heun's steps at step 10" in page.alts()
+
+
 @pytest.fixture(scope="module")
 def page(run):
     return Page(report(read_run(run)))

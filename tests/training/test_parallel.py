@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ict_jax
-from configs import fashion_mnist
+from configs import ct, fashion_mnist, scd
 from ict_jax import build, checks, objectives
 from ict_jax.compiled import collectives
 from ict_jax.feed import feed, make_take
@@ -26,9 +26,9 @@ def compiled(config, batches, mesh):
     return parallel.compile_train_step(step, mesh, make_take(batches))
 
 
-def train(num_devices, fsdp=1, **changes):
+def train(num_devices, fsdp=1, config=None, **changes):
     """Losses of 50 steps, the averaged parameters and eight samples."""
-    config = smoke_config(**changes)
+    config = smoke_config(**changes) if config is None else config
     dataset = build.build_dataset(config)
     config = checks.resolve(config, dataset)
     batches = build.build_batches(config, dataset)
@@ -41,6 +41,10 @@ def train(num_devices, fsdp=1, **changes):
     for fed in feed(batches, mesh, 0, STEPS):
         state, window = advance(state, window, fed)
         losses.append(float(window["loss"].total))
+    for teacher, student in zip(
+        jax.tree.leaves(state.teachers), jax.tree.leaves(state.params), strict=False
+    ):
+        assert teacher.sharding == student.sharding
     sampler = Sampler(build.build_draw(config), mesh, sigma_min=0.002, sigma_max=80.0, batch_size=8)
     numbers, labels = np.arange(8, dtype=np.uint32), np.arange(8, dtype=np.int32)
     x = sampler._draw(state.ema_params, numbers, labels, np.float32([80.0, 0.8]))
@@ -58,6 +62,17 @@ def test_devices_agree(one_device, num_devices, fsdp):
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
     np.testing.assert_allclose(x, one_device[2], rtol=1e-5, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, one_device[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [ct, scd], ids=["ct", "scd"])
+def test_teachers_and_own_parameters_are_cut_and_agree(module):
+    """A teacher average; a denoiser, a learned weight and a derivative along the noise level."""
+    losses, params, x = train(1, config=module.get_config("smoke"))
+    others = train(4, 2, config=module.get_config("smoke"))
+    np.testing.assert_allclose(others[0], losses, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(others[2], x, atol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), others[1], params)
 
 
 SMALL = 600

@@ -67,6 +67,7 @@ def ect_objective(
     require(stage_steps >= 1, f"stage_steps={stage_steps} must be at least 1.")
     require(first_exponent in (0, 1), f"first_exponent={first_exponent} must be 0 or 1.")
     require(p_std > 0, f"p_std={p_std} must be positive; the paper has 2.")
+    require(huber_c > 0, f"huber_c={huber_c} must be positive; for the paper's 0 use 1e-8.")
     metric = functools.partial(pseudo_huber, c=huber_c)
 
     def lower(sigma: Sigmas, step: Step) -> Sigmas:
