@@ -59,7 +59,9 @@ def reference_for(features, name="real"):
     return Reference(name, "0" * 64, len(features), moments(features), features)
 
 
-def scorer(model, directory, *, mesh=None, n=37, draw=None, extractor=EXTRACTOR, **options):
+def scorer(
+    model, directory, *, mesh=None, n=37, draw=None, extractor=EXTRACTOR, labels=None, **options
+):
     config, params = model
     mesh = mesh or make_mesh()
     rng = np.random.default_rng(1)
@@ -70,7 +72,7 @@ def scorer(model, directory, *, mesh=None, n=37, draw=None, extractor=EXTRACTOR,
         mesh,
         jax.device_put(params, replicated(mesh)),
         seeds=range(n),
-        labels=None,
+        labels=labels,
         directory=epath.Path(directory),
         batch_size=16,
         **build.sampler_arguments(config),
@@ -102,6 +104,24 @@ def test_samples_are_those_of_the_sampler(model, tmp_path):
     np.testing.assert_allclose(
         found.features, project(EXTRACTOR.weights, jnp.asarray(expected)).features, atol=1e-5
     )
+
+
+def test_other_classes_are_other_samples(model, tmp_path):
+    even = scorer(model, tmp_path, n=5)
+    fives = scorer(model, tmp_path, n=5, labels=np.full(5, 5, np.int32))
+    sixes = scorer(model, tmp_path, n=5, labels=np.full(5, 6, np.int32))
+    assert len({each.key((80.0,)) for each in (even, fives, sixes)}) == 3
+
+
+def test_distances_and_floor_are_of_as_many_as_they_say(model, dataset, tmp_path):
+    few = scorer(model, tmp_path, n=20)
+    features, moments_of_real = few.samples((80.0,)).features, few.reference.moments
+    expected = frechet_distance(moments(features[:9]), moments_of_real)
+    assert few.distance_of_first((80.0,), 9) == pytest.approx(expected, rel=1e-6)
+    assert few.floor(dataset.validation)["n"] == 20
+    whole = frechet_distance(moments(features), moments_of_real)
+    assert few.distance((80.0,)) == pytest.approx(whole, rel=1e-6)
+    assert not list(tmp_path.iterdir())  # a search keeps no samples
 
 
 def test_fewer_samples_than_parts_and_their_images(model, tmp_path):

@@ -53,6 +53,11 @@ def test_the_papers_levels_lie_on_the_grid_and_are_found():
     assert found[1]["distance"] == distance(tuple(found[1]["sigmas"]))
 
 
+def test_a_level_is_searched_below_the_one_before():
+    found = greedy_search(lambda sigmas: -sigmas[-1] + len(sigmas), GRID, 4)
+    assert [schedule["indices"][-1] for schedule in found] == [1280, 1279, 1278, 1277]
+
+
 def test_no_more_steps_than_levels():
     with pytest.raises(ict_jax.ArgumentError, match="--steps=5 must be at least 1 and less than"):
         greedy_search(lambda sigmas: 0.0, GRID[:5], 5)
