@@ -13,19 +13,19 @@ def get_config(form: str = "full") -> ConfigDict:
     """The config, or its forms `smoke`, `digits` and `fashion_mnist`."""
     config = others.begin(form)
     config.objective.name = "cd"
-    config.objective.target_decay = 0.0  # CM, Table 3 [read]
+    config.objective.target_decay = 0.0  # CM [code]
     config.objective.metric = "squared_l2"  # CM, Section 5 [read]
     config.objective.weight = "unit"  # CM, Section 5 [read]
-    others.set_levels(config, "constant", s0=17, s1=17)  # N = 18: CM, Table 3 [read]
+    others.set_levels(config, "constant", s0=17, s1=17)  # N = 18: CM [code]
     config.model.dropout = 0.0  # CM [code]
     config.sampling.second_sigma = 0.585  # CM's notebook [code]
     if form == "full":
         config.model.fourier_scale = 16.0  # CM [code]; otherwise that of the distilled model
         others.set_paper(
             config,
-            batch_size=512,  # CM, Table 3 [read]
-            total_steps=800_000,  # CM, Table 3 [read]
-            learning_rate=4e-4,  # CM, Table 3 [read]
+            batch_size=512,  # CM [code]
+            total_steps=800_000,  # CM [code]
+            learning_rate=4e-4,  # CM [code]
             ema_decay=0.9999,  # CM [code]
         )
     return config
