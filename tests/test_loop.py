@@ -551,3 +551,15 @@ def test_a_failed_save_is_removed_though_parts_of_it_are_still_written(tmp_path,
     monkeypatch.setattr(type(half), "rmtree", fails_once)
     layout.remove_half_written(half.parent)
     assert failed == [half] and not half.exists()
+
+
+def test_a_process_that_died_is_thought_of_where_a_save_fails(copied, monkeypatch):
+    opened, _ = copied
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "process_count", lambda: 2)
+        with pytest.raises(store.NotSaved, match=r"if a connection was lost, another process died"):
+            opened._failed(ValueError("Gloo AllGather failed: Connection closed by peer"))
+    opened._abandoned = False  # the fixture closes it
+    with pytest.raises(store.NotSaved) as alone:
+        opened._failed(OSError(errno.ENOSPC, "No space left on device"))
+    assert "another process" not in str(alone.value)
