@@ -51,9 +51,7 @@ class Job:
           command: module and arguments; default: the training of `TRAIN` in the work directory.
         """
         logs = workdir.parent if logs is None else logs
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         environment = {**os.environ, **QUICK, "JAX_NUM_CPU_DEVICES": str(devices)}
         if command is not None:  # its programs are not those of seconds
             del environment["XLA_FLAGS"]
@@ -111,6 +109,12 @@ class Job:
         for process in self.processes:
             process.kill()
             process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 
 
 class Unsurvived(AssertionError):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.jobs import free_port
 from ict_jax.data import remote
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT, command
@@ -64,10 +64,7 @@ def train(service, workdir, total_steps, **environment):
 
 
 def train_by_two(service, workdir, total_steps):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    job = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     processes = [
         train(service, workdir, total_steps, **job, JAX_PROCESS_ID=str(index)) for index in (0, 1)
     ]

@@ -1,6 +1,5 @@
 """The same batches on hosts and devices, in one process and in two, however a run is cut."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.jobs import free_port
 from ict_jax.data import Batches, ImageSet
 from ict_jax.data.order import batch_indices, epoch_and_place, epoch_order, two_epochs
 from ict_jax.feed import feed, make_take
@@ -112,9 +112,7 @@ for step, fed in enumerate(feed(batches, mesh, first, last), start=first):
 
 def run_processes(count, first, last, how):
     """What each process read of each step."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, *map(str, (process, count, port, first, last))],

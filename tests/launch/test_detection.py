@@ -2,7 +2,6 @@
 
 import http.server
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from importlib import util
 
 import pytest
 
+from benchmarks.jobs import free_port
 from tests.helpers import ROOT
 
 pytestmark = [
@@ -35,8 +35,6 @@ METADATA = {
 
 def found(environments):
     """What the processes print, one for each environment."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     outside = {
         name: value
         for name, value in os.environ.items()
@@ -45,7 +43,7 @@ def found(environments):
     common = {
         "JAX_PLATFORMS": "cpu",
         "JAX_FORCE_TPU_INIT": "1",
-        "JAX_COORDINATOR_PORT": str(port),
+        "JAX_COORDINATOR_PORT": str(free_port()),
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "ICT_PEER_TIMEOUT_SECS": "60",
     }

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.jobs import QUICK, ROOT, Job, finish, losses, saved_steps
+from benchmarks.jobs import QUICK, ROOT, Job, finish, free_port, losses, saved_steps
 from ict_jax.checkpoints import load_consistency_fn
 from ict_jax.stop import EXIT_CODE
 
@@ -116,7 +116,7 @@ def test_a_process_whose_peers_do_not_come_says_so_in_time(tmp_path, index):
     environment = {
         **os.environ,
         **QUICK,
-        "JAX_COORDINATOR_ADDRESS": "127.0.0.1:28473",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": "2",
         "JAX_PROCESS_ID": str(index),
         "ICT_PEER_TIMEOUT_SECS": "5",
