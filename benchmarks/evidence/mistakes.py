@@ -131,3 +131,20 @@ def levels_swapped() -> Iterator[None]:
 
     with mock.patch.dict(objectives.OBJECTIVES, {"ict": kind._replace(make=make)}):
         yield
+
+
+@contextlib.contextmanager
+def curriculum_of_twice_the_run() -> Iterator[None]:
+    """K is twice the number of steps, so the last stages are never reached."""
+
+    @functools.wraps(discretization.make_discretization)
+    def longer(total_steps: int, **options: Any) -> discretization.Discretization:
+        return discretization.make_discretization(2 * total_steps, **options)
+
+    with mock.patch.object(objectives, "make_discretization", longer):
+        yield
+
+
+def not_clipped() -> Any:
+    """Two-step samples get the second noise as they are; the images are clipped at the end."""
+    return mock.patch.object(build, "sample", functools.partial(build.sample, clip=False))

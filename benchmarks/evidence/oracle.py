@@ -20,8 +20,6 @@ from ict_jax.data import Dataset
 from ict_jax.files import write_at_once
 
 SIGMAS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 80.0)
-EXAMPLES = 50
-"""At each sigma."""
 
 
 class Truth(NamedTuple):
@@ -79,15 +77,16 @@ def solve(
     return solution.y[:, -1].reshape(x.shape)
 
 
-def truth(dataset: Dataset, path: Path) -> Truth:
+def truth(dataset: Dataset, path: Path, *, examples: int = 50) -> Truth:
     """Noisy training images and the true outputs, of the data of each one's class.
 
     Args:
       dataset: whose training images are the data.
       path: where they are kept.
+      examples: at each of `SIGMAS`.
     """
     images, labels = dataset.train.images, dataset.train.labels
-    marks = hashlib.sha256(images.tobytes() + repr((SIGMAS, EXAMPLES)).encode()).hexdigest()
+    marks = hashlib.sha256(images.tobytes() + repr((SIGMAS, examples)).encode()).hexdigest()
     if path.exists():
         with np.load(path) as file:
             kept = dict(file)
@@ -95,8 +94,8 @@ def truth(dataset: Dataset, path: Path) -> Truth:
             return Truth(**kept)
     data = images.reshape(len(images), -1) / 127.5 - 1
     rng = np.random.default_rng(0)
-    chosen = rng.integers(len(data), size=(len(SIGMAS), EXAMPLES))
-    noise = rng.standard_normal((len(SIGMAS), EXAMPLES, data.shape[1]))
+    chosen = rng.integers(len(data), size=(len(SIGMAS), examples))
+    noise = rng.standard_normal((len(SIGMAS), examples, data.shape[1]))
     x = data[chosen] + np.array(SIGMAS)[:, None, None] * noise
     outputs = np.stack(
         [

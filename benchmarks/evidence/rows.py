@@ -5,10 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks.evidence import mistakes
-from configs import cd, ct, digits, ect, edm, scd, sct
-
-STEPS, BATCH_SIZE = 6000, 128
-"""The equal budget of a run on digits, half of the quick start's."""
+from benchmarks.evidence.places import DIGITS, FASHION_MNIST, MIXTURE, UNET, Place
+from configs import cd, ct, digits, ect, edm, fashion_mnist, scd, sct
 
 
 class Row(NamedTuple):
@@ -17,29 +15,38 @@ class Row(NamedTuple):
     Attributes:
       change: changes a config.
       mistake: a context manager within which the run is built.
-      begin: makes the config, where it is not the table's.
+      begin: makes the config of a form, where it is not the table's.
       teacher: name of the row whose run it distils or starts from.
     """
 
     change: Callable[[Any], None] = lambda config: None
     mistake: Callable[[], Any] = contextlib.nullcontext
-    begin: Callable[[], Any] | None = None
+    begin: Callable[[str], Any] | None = None
     teacher: str | None = None
 
 
-def ict() -> Any:
-    """iCT on digits at the budget of the tables."""
-    return at_budget(digits.get_config())
+class Table(NamedTuple):
+    """A table: where its runs take place, what their configs begin with, and its rows."""
+
+    place: Place
+    begin: Callable[[str], Any]
+    rows: dict[str, Row]
+
+    def config(self, name: str, seed: int) -> Any:
+        """The config of a row, without the run that it starts from."""
+        row = self.rows[name]
+        config = (row.begin or self.begin)(self.place.form)
+        self.place.put(config)
+        row.change(config)
+        config.seed = seed
+        return config
 
 
-def at_budget(config: Any) -> Any:
-    """A config of digits at the budget of the tables, without what a run says of itself."""
-    config.total_steps, config.batch_size = STEPS, BATCH_SIZE
-    config.logging.update({"every_steps": 1000, "samples_every_steps": STEPS})
-    config.checkpointing.every_steps = 2000
-    config.evaluation.at_end = False
-    config.mesh.num_devices = 1
-    return config
+def ict(form: str) -> Any:
+    """iCT's config in a form of the other objectives' configs."""
+    if form == "fashion_mnist":
+        return fashion_mnist.get_config("hour")
+    return digits.get_config()
 
 
 def _levels(config: Any, curriculum: str, s0: int) -> None:
@@ -124,25 +131,28 @@ MISTAKES = {
     "s1 cut to 10": Row(_set(discretization__s1=10)),
     "learning rate x 4": Row(_set(optimizer__learning_rate=4e-3)),
     "batch of 32 at as many steps": Row(_set(batch_size=32)),
+    "curriculum of a run twice as long": Row(mistake=mistakes.curriculum_of_twice_the_run),
+    "sampled from the raw weights": Row(_set(training__ema_decay=0.0)),
+    "samples not clipped before noise is added": Row(mistake=mistakes.not_clipped),
 }
 """What others got wrong, each on the same run; some are among `WITHOUT` already."""
 
 
-def _of(module: Any, form: str = "digits") -> Callable[[], Any]:
-    return lambda: at_budget(module.get_config(form))
+def _trigflow(form: str) -> Any:
+    return edm.get_config(f"trigflow_{form}")
 
 
 EDM, TRIGFLOW = "EDM (Heun)", "EDM with TrigFlow's scalings (Heun)"
 OBJECTIVES = {
-    EDM: Row(begin=_of(edm)),
-    TRIGFLOW: Row(begin=_of(edm, "trigflow_digits")),
-    "CT, squared l2": Row(begin=_of(ct)),
-    "CD, squared l2": Row(begin=_of(cd), teacher=EDM),
-    "ECT": Row(begin=_of(ect), teacher=EDM),
-    "ECT from random weights": Row(begin=_of(ect)),
-    "sCT": Row(begin=_of(sct), teacher=TRIGFLOW),
-    "sCT from random weights": Row(begin=_of(sct)),
-    "sCD": Row(begin=_of(scd), teacher=TRIGFLOW),
+    EDM: Row(begin=edm.get_config),
+    TRIGFLOW: Row(begin=_trigflow),
+    "CT, squared l2": Row(begin=ct.get_config),
+    "CD, squared l2": Row(begin=cd.get_config, teacher=EDM),
+    "ECT": Row(begin=ect.get_config, teacher=EDM),
+    "ECT from random weights": Row(begin=ect.get_config),
+    "sCT": Row(begin=sct.get_config, teacher=TRIGFLOW),
+    "sCT from random weights": Row(begin=sct.get_config),
+    "sCD": Row(begin=scd.get_config, teacher=TRIGFLOW),
     "iCT": Row(),
 }
 """Each objective at as many steps; those with a teacher had its steps too."""
@@ -155,11 +165,48 @@ LEVELS = {
 }
 """iCT with as many levels from the first step to the last."""
 
-TABLES = {
-    "objectives": (ict, OBJECTIVES),
-    "levels": (ict, LEVELS),
-    "path": (_of(ct), PATH),
-    "without": (ict, WITHOUT),
-    "mistakes": (ict, MISTAKES),
+U_NET = {
+    "iCT": Row(),
+    "Fourier scale 0.002": Row(_set(model__fourier_scale=0.002)),
+    "Fourier scale 16": Row(_set(model__fourier_scale=16.0)),
+    "positional": Row(_set(model__embedding="positional")),
+    "positional, c_noise times 1000": Row(
+        _set(model__embedding="positional"), mistake=mistakes.noise_times_1000
+    ),
+    "without dropout": Row(_set(model__dropout=0.0)),
+    "dropout masks not shared": Row(mistake=mistakes.masks_not_shared),
+    "teacher without dropout": Row(mistake=mistakes.teacher_without_dropout),
+    "without FIR": Row(_set(model__resample_kernel=(1, 1), model__residual_input=False)),
 }
-"""What each table begins with, and its rows."""
+"""Noise embedding, dropout and resampling, which mean something in a U-Net."""
+
+
+def _without_dropout(row: Row) -> Row:
+    return row._replace(change=_together(row.change, _set(model__dropout=0.0)))
+
+
+FASHION = {
+    **{
+        name: _without_dropout(PATH[name])
+        for name in ("CT, squared l2", "+ Pseudo-Huber", "+ doubling curriculum")
+    },
+    "iCT": Row(begin=ict),
+    "   Pseudo-Huber of each pixel instead": Row(begin=ict, mistake=mistakes.huber_of_each_pixel),
+}
+"""The ends of the path and its most telling steps."""
+
+TABLES = {
+    "objectives": Table(DIGITS, ict, OBJECTIVES),
+    "levels": Table(DIGITS, ict, LEVELS),
+    "path": Table(DIGITS, ct.get_config, PATH),
+    "without": Table(DIGITS, ict, WITHOUT),
+    "mistakes": Table(DIGITS, ict, MISTAKES),
+    "unet": Table(UNET, ict, U_NET),
+    "mixture_objectives": Table(MIXTURE, ict, OBJECTIVES),
+    "mixture_levels": Table(MIXTURE, ict, LEVELS),
+    "mixture_without": Table(
+        MIXTURE, ict, {name: row for name, row in WITHOUT.items() if name != "without dropout"}
+    ),
+    "fashion_mnist": Table(FASHION_MNIST, ct.get_config, FASHION),
+}
+"""All tables, by the names of their results."""

@@ -23,21 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import ict_jax
-from benchmarks.evidence import oracle
+from benchmarks.evidence.judges import Judge
 from benchmarks.evidence.rows import TABLES, Row
-from ict_jax import build, loop
-from ict_jax.checkpoints import load_ema
-from ict_jax.evaluation.scores import Scorer, choose_second_sigma
+from ict_jax import loop
 from ict_jax.files import write_at_once
 from ict_jax.metrics import Diverged
-from ict_jax.sampler import Sampler
 from ict_jax.training import parallel
 
 RESULTS = Path(__file__).parent / "results"
-NUM_SAMPLES = 5000
 
 
 def main() -> None:
@@ -52,35 +47,53 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     parallel.keep_compiled()
-    started, judge = time.monotonic(), None
-    for seed, table in itertools.product(arguments.seeds, arguments.table):
-        begin, rows = TABLES[table]
-        for name, row in rows.items():
-            config = (row.begin or begin)()
-            config.seed = seed
-            row.change(config)
-            place = arguments.workdir / str(seed)
-            workdir = place / slug(f"{table} {name}")
-            kept = any(other.teacher == name for other in rows.values())
-            if row.teacher is not None:
-                key = "init_from" if config.objective.name in ("ect", "sct") else "diffusion_from"
-                config[key] = str(place / slug(f"{table} {row.teacher}"))
-            print(f"== {table}: {name}, seed {seed}", flush=True)
-            marks = identity(row, config)
-            found = read(arguments.results, table).get(f"{name}, seed {seed}", {})
-            if found.get("row") == marks and (workdir.exists() or not kept):
-                continue
-            if time.monotonic() - started > 60 * arguments.minutes:
-                return
-            if judge is None:
-                judge = Judge(config, arguments.workdir / "truth.npz")
-            if "floor" not in read(arguments.results, table):
-                write(arguments.results, table, "floor", judge.scorer.floor())
-            result = {**run(config, row, judge, workdir), "row": marks}
-            write(arguments.results, table, f"{name}, seed {seed}", result)
-            print(json.dumps(result), flush=True)
-            if not kept:
-                shutil.rmtree(workdir)
+    started = time.monotonic()
+    made: dict[Any, Judge] = {}
+    for seed, name in itertools.product(arguments.seeds, arguments.table):
+        table = TABLES[name]
+        with table.place.data():
+            for row in table.rows:
+                if time.monotonic() - started > 60 * arguments.minutes:
+                    return
+                print(f"== {name}: {row}, seed {seed}", flush=True)
+                run_if_new(name, row, seed, arguments.workdir, arguments.results, made)
+
+
+def run_if_new(
+    table: str, name: str, seed: int, workdir: Path, results: Path, made: dict[Any, Judge]
+) -> None:
+    """Runs a row unless its result is there.
+
+    Args:
+      table: name of the table.
+      name: of its row.
+      seed: of the run.
+      workdir: for the runs of all tables.
+      results: directory of the results.
+      made: the judges that have been made.
+    """
+    place, _, rows = TABLES[table]
+    row, config = rows[name], TABLES[table].config(name, seed)
+    runs = workdir / str(seed)
+    if row.teacher is not None:
+        key = "init_from" if config.objective.name in ("ect", "sct") else "diffusion_from"
+        config[key] = str(runs / slug(f"{table} {row.teacher}"))
+    own = runs / slug(f"{table} {name}")
+    kept = any(other.teacher == name for other in rows.values())
+    marks = identity(row, config)
+    before = read(results, table)
+    if before.get(f"{name}, seed {seed}", {}).get("row") == marks and (own.exists() or not kept):
+        return
+    if place.judge not in made:
+        made[place.judge] = place.judge(config, workdir)
+    judge = made[place.judge]
+    if "floor" not in before:
+        write(results, table, "floor", judge.scorer.floor())
+    result = {**run(config, row, judge, own), "row": marks}
+    write(results, table, f"{name}, seed {seed}", result)
+    print(json.dumps(result), flush=True)
+    if not kept:
+        shutil.rmtree(own)
 
 
 def identity(row: Row, config: Any) -> str:
@@ -95,42 +108,6 @@ def identity(row: Row, config: Any) -> str:
 def slug(name: str) -> str:
     """A name as a directory's."""
     return re.sub(r"\W+", "_", name)
-
-
-class Judge:
-    """What the runs of all tables are scored by."""
-
-    def __init__(self, config: Any, path: Path):
-        """Trains the classifier, and solves the ODE of the training images."""
-        dataset = build.build_dataset(config)
-        self.scorer = Scorer(dataset, num_samples=NUM_SAMPLES)
-        self.truth = oracle.truth(dataset, path)
-
-    def __call__(self, workdir: Path) -> dict[str, Any]:
-        """Scores of the samples, and distances to the true consistency function."""
-        loaded = load_ema(workdir)
-        config, bind = loaded.config, build.build_bind(loaded.config)
-        mesh = parallel.make_mesh(num_devices=1)
-        sampler = Sampler(build.build_draw(config), mesh, **build.sampler_arguments(config))
-
-        def draw(sigmas: Any) -> np.ndarray:
-            return sampler(loaded.params, range(NUM_SAMPLES), sigmas)
-
-        if build.is_diffusion(config):
-            return {"heun": self.scorer.score(draw(build.grid(config, None)))}
-
-        @jax.jit
-        def f(x: Any, sigma: Any, labels: Any) -> Any:
-            return bind(loaded.params, labels, None)(x, sigma)
-
-        disc = config.discretization
-        second = choose_second_sigma(self.scorer, draw, disc.sigma_max, disc.sigma_min)
-        return {
-            "one_step": self.scorer.score(draw((disc.sigma_max,))),
-            "two_step": self.scorer.score(draw((disc.sigma_max, second))),
-            "second_sigma": second,
-            "error": oracle.errors(f, self.truth),
-        }
 
 
 def run(config: Any, row: Row, judge: Judge, workdir: Path) -> dict[str, Any]:

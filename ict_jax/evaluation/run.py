@@ -188,7 +188,9 @@ class Evaluator:
             return self._sampler(params, range(scorer.num_samples), sigmas)
 
         if second_sigma is None and self._diffusion_sigmas is None:
-            second_sigma = choose_second_sigma(scorer, draw, self._sigma_max, self._sigma_min)
+            second_sigma = choose_second_sigma(
+                scorer.validation_distance, draw, self._sigma_max, self._sigma_min
+            )
         scores = score_model(scorer, draw, self.schedules(second_sigma))
         scores |= {"step": step}
         if second_sigma is not None:

@@ -132,19 +132,28 @@ class Scorer:
 
 
 def choose_second_sigma(
-    scorer: Scorer, draw: DrawImages, sigma_max: float, sigma_min: float
+    distance: Callable[[UInt8[np.ndarray, "n h w c"]], float],
+    draw: DrawImages,
+    sigma_max: float,
+    sigma_min: float,
 ) -> float:
-    """The second noise level of two-step sampling with the least validation distance.
+    """The second noise level of two-step sampling with the least distance of its samples.
 
     Searched on 16 levels, equal steps apart in log sigma between 0.1 and 20 (where these lie
-    within the model's range), on the validation split.
+    within the model's range).
+
+    Args:
+      distance: of a pool to the validation split (`Scorer.validation_distance`).
+      draw: draws a pool at given noise levels.
+      sigma_max: the first level.
+      sigma_min: below all candidates.
     """
     candidates = [float(s) for s in np.geomspace(0.1, 20, 16).round(3) if sigma_min < s < sigma_max]
     require(
         bool(candidates),
         f"no candidate between 0.1 and 20 lies in ({sigma_min}, {sigma_max}); give --second_sigma.",
     )
-    distances = [scorer.validation_distance(draw((sigma_max, s))) for s in candidates]
+    distances = [distance(draw((sigma_max, s))) for s in candidates]
     return candidates[int(from_main(int(np.argmin(distances))))]
 
 

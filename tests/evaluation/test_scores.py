@@ -63,7 +63,7 @@ def test_the_second_sigma_is_the_one_with_least_validation_distance(scorer, data
         good = sigmas[1] == levels[9]
         return dataset.train.images[:400] if good else scorer.noise()
 
-    assert choose_second_sigma(scorer, draw, 80.0, 0.002) == levels[9]
+    assert choose_second_sigma(scorer.validation_distance, draw, 80.0, 0.002) == levels[9]
 
 
 def test_score_model_and_its_table(scorer, dataset):
@@ -86,7 +86,7 @@ def test_errors(scorer, dataset):
     with pytest.raises(ict_jax.ArgumentError, match=r"10 samples were given and n=300"):
         scorer.score(dataset.train.images[:10])
     with pytest.raises(ict_jax.ArgumentError, match=r"no candidate between 0.1 and 20 lies in"):
-        choose_second_sigma(scorer, lambda s: None, 0.09, 0.002)
+        choose_second_sigma(scorer.validation_distance, lambda s: None, 0.09, 0.002)
 
 
 def test_scores_need_held_out_images():

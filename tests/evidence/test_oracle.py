@@ -40,11 +40,10 @@ def test_the_denoiser_is_the_mean_of_what_may_be():
 
 @pytest.mark.slow
 def test_errors_are_nothing_at_the_truth(tmp_path, monkeypatch):
-    monkeypatch.setattr(oracle, "EXAMPLES", 4)
     monkeypatch.setattr(oracle, "SIGMAS", (0.2, 2.0))
     dataset = load_data("digits")
-    true = oracle.truth(dataset, tmp_path / "truth.npz")
-    again = oracle.truth(dataset, tmp_path / "truth.npz")
+    true = oracle.truth(dataset, tmp_path / "truth.npz", examples=4)
+    again = oracle.truth(dataset, tmp_path / "truth.npz", examples=4)
     for a, b in zip(true, again, strict=True):
         np.testing.assert_array_equal(a, b)
     outputs = iter(true.outputs)

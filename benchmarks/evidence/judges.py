@@ -1,0 +1,87 @@
+"""How the runs of a table are scored."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from benchmarks.evidence import oracle
+from benchmarks.evidence.mixture import MixtureScorer
+from ict_jax import build
+from ict_jax.checkpoints import load_ema
+from ict_jax.evaluation.scores import Scorer, choose_second_sigma
+from ict_jax.sampler import Sampler
+from ict_jax.training import parallel
+
+NUM_SAMPLES = 5000
+
+
+class PoolScorer(Protocol):
+    """What compares a pool of samples, uint8 [n, h, w, c], with held-out data."""
+
+    def floor(self) -> dict[str, float]:
+        """Of data against data."""
+        ...
+
+    def score(self, pool: np.ndarray) -> dict[str, float]:
+        """Of a pool."""
+        ...
+
+    def validation_distance(self, pool: np.ndarray) -> float:
+        """For the choice of the second level."""
+        ...
+
+
+class Judge:
+    """Scores of the samples, and distances to the true consistency function where it is known."""
+
+    def __init__(self, scorer: PoolScorer, truth: oracle.Truth | None = None):
+        self.scorer = scorer
+        self.truth = truth
+
+    def __call__(self, workdir: Path) -> dict[str, Any]:
+        """Of the newest checkpoint of a run."""
+        loaded = load_ema(workdir)
+        config, bind = loaded.config, build.build_bind(loaded.config)
+        mesh = parallel.make_mesh(num_devices=1)
+        sampler = Sampler(build.build_draw(config), mesh, **build.sampler_arguments(config))
+
+        def draw(sigmas: Any) -> np.ndarray:
+            return sampler(loaded.params, range(NUM_SAMPLES), sigmas)
+
+        if build.is_diffusion(config):
+            return {"heun": self.scorer.score(draw(build.grid(config, None)))}
+
+        @jax.jit
+        def f(x: Any, sigma: Any, labels: Any) -> Any:
+            return bind(loaded.params, labels, None)(x, sigma)
+
+        low, high = config.discretization.sigma_min, config.discretization.sigma_max
+        second = choose_second_sigma(self.scorer.validation_distance, draw, high, low)
+        found = {
+            "one_step": self.scorer.score(draw((high,))),
+            "two_step": self.scorer.score(draw((high, second))),
+            "second_sigma": second,
+        }
+        return found if self.truth is None else {**found, "error": oracle.errors(f, self.truth)}
+
+
+def of_digits(config: Any, place: Path) -> Judge:
+    """Trains the classifier, and solves the ODE of the training images."""
+    dataset = build.build_dataset(config)
+    return Judge(
+        Scorer(dataset, num_samples=NUM_SAMPLES), oracle.truth(dataset, place / "truth.npz")
+    )
+
+
+def of_images(config: Any, place: Path) -> Judge:
+    """Trains the classifier."""
+    return Judge(Scorer(build.build_dataset(config), num_samples=NUM_SAMPLES))
+
+
+def of_mixture(config: Any, place: Path) -> Judge:
+    """Solves the ODE of the training points."""
+    scorer = MixtureScorer()
+    path = place / "truth_of_mixture.npz"
+    return Judge(scorer, oracle.truth(scorer.dataset, path, examples=200))

@@ -1,0 +1,36 @@
+"""The two-dimensional data of the evidence, and its distances."""
+
+import numpy as np
+
+from benchmarks.evidence import mixture
+from benchmarks.evidence.places import MIXTURE
+from configs import digits
+from ict_jax import build
+
+
+def test_points_are_eight_clusters_on_a_circle():
+    images = mixture.dataset().train.images
+    assert images.shape == (2000, 1, 2, 1)
+    points = images.reshape(-1, 2) / 127.5 - 1
+    angles = np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi / 8)
+    assert np.abs(angles - np.rint(angles)).max() < 0.5
+    _, counts = np.unique(np.rint(angles) % 8, return_counts=True)
+    assert len(counts) == 8 and counts.min() > 200
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1).mean(), 0.7, atol=0.01)
+
+
+def test_distances_are_those_of_the_best_matching():
+    points = mixture.dataset().test.images
+    moved = points + np.array([[[3], [4]]], np.uint8)  # a shift of every point: 5 / 127.5
+    found = mixture.wasserstein(moved[::-1].reshape(5, 1000, 1, 2, 1)[0], points[-1000:])
+    np.testing.assert_allclose(found, [5 / 127.5], rtol=1e-9)
+    scorer = mixture.MixtureScorer()
+    floor = scorer.floor()["w2"]
+    middle = scorer.score(np.full((5000, 1, 2, 1), 128, np.uint8))["w2"]
+    assert floor < 0.12 < 0.69 < middle < 0.71
+
+
+def test_it_is_loaded_like_every_data_set_within_the_place():
+    with MIXTURE.data():
+        assert build.build_dataset(digits.get_config("smoke")).name == "mixture"
+    assert build.build_dataset(digits.get_config("smoke")).name == "digits"
