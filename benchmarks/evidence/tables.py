@@ -1,9 +1,9 @@
-"""Prints the results as the tables of `docs/evidence.md`.
+"""Prints the results as the tables of `docs/evidence.md`, and draws its figures of them.
 
   python -m benchmarks.evidence.tables
 
-Fréchet distances in the features of a classifier of the digits, n = 300; with several seeds the
-mean and the half-width of its 95% t-interval; then the distance to the true consistency function.
+With several seeds a number is the mean and the half-width of its 95% t-interval. Distances to the
+true consistency function are means over the seeds.
 """
 
 import argparse
@@ -16,42 +16,59 @@ from scipy import stats
 from benchmarks.evidence.oracle import SIGMAS
 from benchmarks.evidence.rows import TABLES
 from benchmarks.evidence.run import RESULTS, read
+from benchmarks.evidence.theory import IMAGES
 
 SHOWN = tuple(f"{sigma:g}" for sigma in SIGMAS)
 
 
 def main() -> None:
-    """Prints every table for which there are results."""
+    """Prints and draws every table for which there are results."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     for table in TABLES:
         if results := read(RESULTS, table):
             print(f"\n{table}\n\n{markdown(table, results)}")
+    draw_over_sigma()
+    draw_levels()
+
+
+def runs_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The results of a row, one for each seed."""
+    return [run for key, run in results.items() if key.rpartition(", seed ")[0] == name]
 
 
 def markdown(table: str, results: dict[str, Any]) -> str:
     """A table in Markdown, rows in the order of their definition."""
+    key = "fd" if "fd" in results["floor"] else "w2"
     lines = [
-        f"| | seeds | one step | two steps | distance to the truth at sigma = {', '.join(SHOWN)} |",
+        f"| floor {results['floor'][key]:.3f} | seeds | one step | two steps | "
+        f"distance to the truth at sigma = {', '.join(SHOWN)} |",
         "|---|---|---|---|---|",
     ]
-    for name in TABLES[table][1]:
-        runs = [run for key, run in results.items() if key.rpartition(", seed ")[0] == name]
+    for name in TABLES[table].rows:
+        runs = runs_of(results, name)
         if not runs:
             continue
         cells = [name.strip(), str(len(runs))]
-        if any("diverged" in run for run in runs):
-            cells += ["diverged", "", ""]
-        elif "heun" in runs[0]:
-            cells += [f"{interval([run['heun']['fd'] for run in runs])} (40 levels)", "", ""]
-        else:
+        good = [run for run in runs if "diverged" not in run]
+        if len(good) < len(runs):
+            cells[1] += f", {len(runs) - len(good)} diverged"
+        if good and "heun" in good[0]:
+            cells += [f"{interval([run['heun'][key] for run in good])} (40 levels)", "", ""]
+        elif good:
             for kind in ("one_step", "two_step"):
-                cells.append(interval([run[kind]["fd"] for run in runs]))
-            errors = [statistics.mean(run["error"][s] for run in runs) for s in SHOWN]
-            cells.append(", ".join(f"{error:.3f}" for error in errors))
+                cells.append(interval([run[kind][key] for run in good]))
+            cells.append(", ".join(f"{error:.3f}" for error in errors(good)))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def errors(runs: list[dict[str, Any]]) -> list[float]:
+    """Mean distance to the truth at each sigma; empty where it is not known."""
+    if "error" not in runs[0]:
+        return []
+    return [statistics.mean(run["error"][sigma] for run in runs) for sigma in SHOWN]
 
 
 def interval(values: list[float]) -> str:
@@ -61,6 +78,51 @@ def interval(values: list[float]) -> str:
         return f"{mean:.3f}"
     half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values)
     return f"{mean:.3f} +- {half / math.sqrt(len(values)):.3f}"
+
+
+def two_axes(names: tuple[str, str]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
+    """A figure, and its axes with the results to draw into each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 3.6), layout="constrained")
+    found = []
+    for axes, name in zip(figure.subplots(1, 2), names, strict=True):
+        axes.set(title="mixture" if "mixture" in name else "digits")
+        found.append((axes, read(RESULTS, name)))
+    found[0][0].set(ylabel="distance to the true function")
+    return figure, found
+
+
+def draw_over_sigma() -> None:
+    """Distance to the truth over sigma, by objective."""
+    figure, found = two_axes(("mixture_objectives", "objectives"))
+    for axes, results in found:
+        axes.set(xlabel="sigma")
+        for name in TABLES["objectives"].rows:
+            runs = [run for run in runs_of(results, name) if "error" in run]
+            if runs:
+                axes.loglog(SIGMAS, errors(runs), "o-", label=name)
+    figure.axes[0].legend(fontsize="small")
+    figure.savefig(IMAGES / "distance_to_the_truth.svg", metadata={"Date": None})
+
+
+def draw_levels() -> None:
+    """Distance to the truth at sigma_max over N, and Fréchet or Wasserstein distance."""
+    figure, found = two_axes(("mixture_levels", "levels"))
+    for axes, results in found:
+        axes.set(xlabel="N")
+        drawn = {
+            int(name.split()[-1]): runs
+            for name in TABLES["levels"].rows
+            if (runs := [run for run in runs_of(results, name) if "error" in run])
+        }
+        for sigma in ("0.5", "5", "80"):
+            values = [
+                statistics.mean(run["error"][sigma] for run in runs) for runs in drawn.values()
+            ]
+            axes.loglog(list(drawn), values, "o-", label=f"sigma = {sigma}")
+    figure.axes[0].legend(fontsize="small")
+    figure.savefig(IMAGES / "levels.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
