@@ -1,5 +1,6 @@
 """Whole runs of the objectives beside iCT: teachers, resuming, sampling, what is refused."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from ict_jax import build, checks, interop, loop
 from ict_jax.checkpoints import load_consistency_fn, load_ema
 from ict_jax.checkpoints.reading import read_items
 from ict_jax.stop import Interrupted
+from tests.helpers import command
 from tests.test_loop import stop_at
 
 
@@ -115,6 +117,19 @@ def test_a_diffusion_model_is_drawn_from_by_heun(diffusion):
         load_consistency_fn(diffusion["trigflow"])
     grids = sorted(path.name for path in (Path(diffusion["edm"]) / "samples").iterdir())
     assert grids == ["heun_00000010.png", "heun_00000020.png"]
+
+
+@pytest.mark.slow
+def test_a_diffusion_model_is_scored_at_as_many_levels_as_asked_for(diffusion, tmp_path):
+    options = (f"--checkpoint={diffusion['edm']}", "--num_samples=300")
+    for steps in (3, 5):
+        done = command("evaluate", *options, f"--steps={steps}", f"--out={tmp_path / str(steps)}")
+        assert done.returncode == 0, done.stderr
+    found = [json.loads((tmp_path / n / "scores.json").read_text()) for n in ("3", "5")]
+    assert found[0]["floor"] == found[1]["floor"] and found[0]["heun"] != found[1]["heun"]
+    assert (tmp_path / "5" / "heun.png").is_file() and "one_step" not in found[0]
+    done = command("evaluate", *options, "--second_sigma=1", f"--out={tmp_path / 'no'}")
+    assert done.returncode != 0 and "which has no two-step samples" in done.stderr
 
 
 @pytest.mark.slow

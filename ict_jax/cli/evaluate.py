@@ -14,9 +14,10 @@ r"""Scores a checkpoint.
   train-set           any data set's training images, in the features of --extractor
 
 Writes scores.json and the grids one_step.png, two_step.png and real.png (held-out), or
-scores_PROTOCOL.json, into --out. Scores by protocol are of one-step and two-step samples and of
-real images; samples are drawn in ten parts that are kept in evaluation/ until the scores are
-written, so an interrupted command that is run again goes on.
+scores_PROTOCOL.json, into --out. Scores are of one-step and two-step samples, of a diffusion model
+of Heun's method at --steps levels (heun.png), and of real images. By protocol, samples are drawn in
+ten parts that are kept in evaluation/ until the scores are written, so an interrupted command that
+is run again goes on.
 """
 
 import json
@@ -25,6 +26,7 @@ import sys
 from absl import flags
 
 from ict_jax.cli import by_protocol, common, scoring
+from ict_jax.core.errors import require
 from ict_jax.evaluation.protocols import HELD_OUT
 
 
@@ -97,7 +99,7 @@ def _by_protocol(values: flags.FlagValues) -> None:
 
 
 def _held_out(values: flags.FlagValues) -> None:
-    scoring.check_held_out(values, ("sigmas", "steps", "labels", "first_seed", "save_images"))
+    scoring.check_held_out(values, ("sigmas", "labels", "first_seed", "save_images"))
     from ict_jax import build  # late: --help and mistakes answer at once
     from ict_jax.console import say
     from ict_jax.evaluation.run import Evaluator
@@ -105,11 +107,24 @@ def _held_out(values: flags.FlagValues) -> None:
 
     checkpoint = common.value(values, "checkpoint")
     scoring.start()
-    model = scoring.open_model(values, with_data=True, diffusion_use=scoring.GRID)
+    model = scoring.open_model(values, with_data=True)
     assert model.dataset is not None
     arguments = build.sampling_arguments(model.config)
-    given, second_sigma = (common.value(values, name) for name in ("num_samples", "second_sigma"))
+    names = ("num_samples", "second_sigma", "steps")
+    given, second_sigma, steps = (common.value(values, name) for name in names)
     arguments["num_samples"] = 5000 if given is None else given
+    if build.is_diffusion(model.config):
+        require(
+            second_sigma is None,
+            f"--checkpoint={checkpoint} is a diffusion model, which has no two-step samples; leave "
+            "out --second_sigma, or give --steps.",
+        )
+        arguments["diffusion_sigmas"] = build.grid(model.config, steps)
+    require(
+        steps is None or build.is_diffusion(model.config),
+        f"--steps={steps} with --protocol=held-out is of diffusion models, and --checkpoint="
+        f"{checkpoint} is none; leave it out, or use --protocol=train-set.",
+    )
     if second_sigma is not None:
         arguments["second_sigma"] = second_sigma
     sampler = Sampler(
