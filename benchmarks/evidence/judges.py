@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks.evidence import oracle
-from benchmarks.evidence.mixture import MixtureScorer
+from benchmarks.evidence.mixture import MixtureScorer, of_laws
 from ict_jax import build
 from ict_jax.checkpoints import load_ema
 from ict_jax.evaluation.scores import Scorer, choose_second_sigma
@@ -15,6 +15,7 @@ from ict_jax.sampler import Sampler
 from ict_jax.training import parallel
 
 NUM_SAMPLES = 5000
+DENOISER = "the mean of the data given x"
 
 
 class PoolScorer(Protocol):
@@ -36,9 +37,26 @@ class PoolScorer(Protocol):
 class Judge:
     """Scores of the samples, and distances to the true consistency function where it is known."""
 
-    def __init__(self, scorer: PoolScorer, truth: oracle.Truth | None = None):
+    def __init__(
+        self,
+        scorer: PoolScorer,
+        truth: oracle.Truth | None = None,
+        references: dict[str, dict[str, float]] | None = None,
+    ):
+        """What scores.
+
+        Args:
+          scorer: of pools.
+          truth: the true consistency function.
+          references: distances of other functions to it, by name.
+        """
         self.scorer = scorer
         self.truth = truth
+        self.references = references or {}
+
+    def floor(self) -> dict[str, Any]:
+        """Scores of data against data, and the references."""
+        return {**self.scorer.floor(), "error": self.references}
 
     def __call__(self, workdir: Path) -> dict[str, Any]:
         """Of the newest checkpoint of a run."""
@@ -70,8 +88,9 @@ class Judge:
 def of_digits(config: Any, place: Path) -> Judge:
     """Trains the classifier, and solves the ODE of the training images."""
     dataset = build.build_dataset(config)
+    truth = oracle.truth(dataset, place / "truth.npz")
     return Judge(
-        Scorer(dataset, num_samples=NUM_SAMPLES), oracle.truth(dataset, place / "truth.npz")
+        Scorer(dataset, num_samples=NUM_SAMPLES), truth, {DENOISER: oracle.denoised(dataset, truth)}
     )
 
 
@@ -83,5 +102,9 @@ def of_images(config: Any, place: Path) -> Judge:
 def of_mixture(config: Any, place: Path) -> Judge:
     """Solves the ODE of the training points."""
     scorer = MixtureScorer()
-    path = place / "truth_of_mixture.npz"
-    return Judge(scorer, oracle.truth(scorer.dataset, path, examples=200))
+    truth = oracle.truth(scorer.dataset, place / "truth_of_mixture.npz", examples=200)
+    references = {
+        DENOISER: oracle.denoised(scorer.dataset, truth),
+        "the true function of the eight laws": oracle.errors(of_laws, truth),
+    }
+    return Judge(scorer, truth, references)

@@ -18,7 +18,7 @@ from ict_jax import build, objectives
 from ict_jax.core import discretization
 from ict_jax.core.losses import consistency_terms
 from ict_jax.core.objectives import Objective
-from ict_jax.core.precondition import Scalings, boundary_scalings
+from ict_jax.core.precondition import Scalings, boundary_scalings, edm_scalings
 from ict_jax.core.schedules import karras_sigmas
 
 
@@ -93,11 +93,15 @@ raw_sigma = _scalings(
     "raw_sigma", c_in=lambda sigma, right: jnp.ones_like(sigma), c_noise=lambda sigma, right: sigma
 )
 noise_times_1000 = _scalings("noise_times_1000", c_noise=lambda sigma, right: 1000 * right.c_noise)
-no_boundary = _scalings(  # those of `edm_scalings`
-    "no_boundary",
-    c_skip=lambda sigma, right: 1 - (sigma * right.c_in) ** 2,
-    c_out=lambda sigma, right: sigma * jnp.sqrt(1 - (sigma * right.c_in) ** 2),
-)
+
+
+def no_boundary() -> Any:
+    """The scalings of EDM in place of those that are exact at sigma_min."""
+
+    def changed(sigma: Any, *, sigma_data: float, **_: Any) -> Scalings:
+        return edm_scalings(sigma, sigma_data=sigma_data)
+
+    return mock.patch("ict_jax.core.precondition.boundary_scalings", changed)
 
 
 @contextlib.contextmanager

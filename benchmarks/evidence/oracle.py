@@ -111,6 +111,19 @@ def truth(dataset: Dataset, path: Path, *, examples: int = 50) -> Truth:
     return found
 
 
+def denoised(dataset: Dataset, true: Truth) -> dict[str, float]:
+    """`errors` of the denoiser of the training data, the best guess that is no sample."""
+    images, classes = dataset.train.images, dataset.train.labels
+    data = images.reshape(len(images), -1) / 127.5 - 1
+
+    def guess(x: np.ndarray, sigma: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        flat = x.reshape(len(x), -1).astype(np.float64)
+        allowed = labels[:, None] == classes[None]
+        return denoise(flat, float(sigma[0]), data, allowed).reshape(x.shape)
+
+    return errors(guess, true)
+
+
 def errors(f: Callable[[Any, Any, Any], Any], true: Truth) -> dict[str, float]:
     """Root mean square over numbers and examples of f(x, sigma, labels) - truth, by sigma."""
     found = {}

@@ -30,7 +30,7 @@ from benchmarks.evidence.theory import IMAGES
 from ict_jax.files import write_at_once
 
 CENTRES, WEIGHTS = np.array([-0.7, 0.1, 0.6]), np.array([0.5, 0.3, 0.2])
-SPREADS = (0.06, 0.3)
+SPREADS = (0.12, 0.3)
 """Standard deviation of each mode: they are apart, or overlap."""
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 C = 0.00054  # of one number

@@ -147,6 +147,7 @@ OBJECTIVES = {
     EDM: Row(begin=edm.get_config),
     TRIGFLOW: Row(begin=_trigflow),
     "CT, squared l2": Row(begin=ct.get_config),
+    "CT with Fourier scale 0.02": Row(_set(model__fourier_scale=0.02), begin=ct.get_config),
     "CD, squared l2": Row(begin=cd.get_config, teacher=EDM),
     "ECT": Row(begin=ect.get_config, teacher=EDM),
     "ECT from random weights": Row(begin=ect.get_config),
@@ -156,6 +157,11 @@ OBJECTIVES = {
     "iCT": Row(),
 }
 """Each objective at as many steps; those with a teacher had its steps too."""
+
+
+def _without_dropout(row: Row) -> Row:
+    return row._replace(change=_together(row.change, _set(model__dropout=0.0)))
+
 
 LEVELS = {
     f"N = {n + 1}": Row(
@@ -181,10 +187,6 @@ U_NET = {
 """Noise embedding, dropout and resampling, which mean something in a U-Net."""
 
 
-def _without_dropout(row: Row) -> Row:
-    return row._replace(change=_together(row.change, _set(model__dropout=0.0)))
-
-
 FASHION = {
     **{
         name: _without_dropout(PATH[name])
@@ -196,7 +198,9 @@ FASHION = {
 """The ends of the path and its most telling steps."""
 
 TABLES = {
-    "objectives": Table(DIGITS, ict, OBJECTIVES),
+    "objectives": Table(
+        DIGITS, ict, {name: _without_dropout(row) for name, row in OBJECTIVES.items()}
+    ),
     "levels": Table(DIGITS, ict, LEVELS),
     "path": Table(DIGITS, ct.get_config, PATH),
     "without": Table(DIGITS, ict, WITHOUT),

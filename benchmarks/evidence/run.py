@@ -24,9 +24,8 @@ from typing import Any
 
 import jax
 
-import ict_jax
 from benchmarks.evidence.judges import Judge
-from benchmarks.evidence.rows import TABLES, Row
+from benchmarks.evidence.rows import TABLES
 from ict_jax import loop
 from ict_jax.files import write_at_once
 from ict_jax.metrics import Diverged
@@ -64,6 +63,8 @@ def run_if_new(
 ) -> None:
     """Runs a row unless its result is there.
 
+    What is not a loss that diverged, a full disk for instance, ends the command.
+
     Args:
       table: name of the table.
       name: of its row.
@@ -80,28 +81,35 @@ def run_if_new(
         config[key] = str(runs / slug(f"{table} {row.teacher}"))
     own = runs / slug(f"{table} {name}")
     kept = any(other.teacher == name for other in rows.values())
-    marks = identity(row, config)
+    marks = identity(table, name, seed)
     before = read(results, table)
     if before.get(f"{name}, seed {seed}", {}).get("row") == marks and (own.exists() or not kept):
+        return
+    if "diverged" in before.get(f"{row.teacher}, seed {seed}", {}):
+        write(results, table, f"{name}, seed {seed}", {"diverged": "its teacher", "row": marks})
         return
     if place.judge not in made:
         made[place.judge] = place.judge(config, workdir)
     judge = made[place.judge]
     if "floor" not in before:
-        write(results, table, "floor", judge.scorer.floor())
-    result = {**run(config, row, judge, own), "row": marks}
+        write(results, table, "floor", judge.floor())
+    result = {**run(config, row.mistake, judge, own, marks), "row": marks}
     write(results, table, f"{name}, seed {seed}", result)
     print(json.dumps(result), flush=True)
     if not kept:
         shutil.rmtree(own)
 
 
-def identity(row: Row, config: Any) -> str:
-    """Of what a row trains; a result of another one does not count."""
-    section = config.copy_and_resolve_references().to_dict()
-    for path in ("init_from", "diffusion_from"):  # the places of this machine
-        section[path] = section[path] is not None
-    text = json.dumps([section, row.mistake.__name__], sort_keys=True)
+def identity(table: str, name: str, seed: int) -> str:
+    """Of what a row trains, and of its teacher; a result of another one does not count.
+
+    It knows the config and the name of the mistake, not the code: after a change of a mistake, of
+    a place's data or of a judge, remove the results.
+    """
+    row = TABLES[table].rows[name]
+    section = TABLES[table].config(name, seed).copy_and_resolve_references().to_dict()
+    teacher = None if row.teacher is None else identity(table, row.teacher, seed)
+    text = json.dumps([section, row.mistake.__name__, teacher], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -110,20 +118,19 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "_", name)
 
 
-def run(config: Any, row: Row, judge: Judge, workdir: Path) -> dict[str, Any]:
-    """Trains and scores one row."""
+def run(config: Any, mistake: Any, judge: Judge, workdir: Path, marks: str) -> dict[str, Any]:
+    """Trains and scores one row, from what is in its directory if that is of the same row."""
     began = time.monotonic()
     marker = workdir / "row.txt"
-    marks = identity(row, config)
     if not marker.exists() or marker.read_text() != marks:  # what was begun was another row
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)
         marker.write_text(marks)
-    with row.mistake():
+    with mistake():
         try:
             loop.train(config, workdir)
             result = judge(workdir)
-        except (Diverged, ict_jax.ArgumentError) as error:  # of a teacher that diverged, too
+        except Diverged as error:
             result = {"diverged": str(error)}
     return {
         **result,

@@ -1,4 +1,4 @@
-"""Prints the results as the tables of `docs/evidence.md`, and draws its figures of them.
+"""Writes the results into the tables of `docs/evidence.md`, and draws its figures of them.
 
   python -m benchmarks.evidence.tables
 
@@ -8,6 +8,7 @@ true consistency function are means over the seeds.
 
 import argparse
 import math
+import re
 import statistics
 from typing import Any
 
@@ -19,18 +20,28 @@ from benchmarks.evidence.run import RESULTS, read
 from benchmarks.evidence.theory import IMAGES
 
 SHOWN = tuple(f"{sigma:g}" for sigma in SIGMAS)
+DOCUMENT = IMAGES.parent / "evidence.md"
 
 
 def main() -> None:
-    """Prints and draws every table for which there are results."""
+    """Writes and draws every table for which there are results."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    for table in TABLES:
-        if results := read(RESULTS, table):
-            print(f"\n{table}\n\n{markdown(table, results)}")
+    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
     draw_over_sigma()
     draw_levels()
+
+
+def filled(text: str) -> str:
+    """A document with the present results between <!-- TABLE --> and <!-- end -->."""
+
+    def table(match: re.Match[str]) -> str:
+        results = read(RESULTS, match[1])
+        lines = markdown(match[1], results) if results else "(no results yet)"
+        return f"<!-- {match[1]} -->\n{lines}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def runs_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -46,6 +57,8 @@ def markdown(table: str, results: dict[str, Any]) -> str:
         f"distance to the truth at sigma = {', '.join(SHOWN)} |",
         "|---|---|---|---|---|",
     ]
+    for name, error in results["floor"]["error"].items():
+        lines.append(f"| {name} | | | | {', '.join(f'{error[sigma]:.3f}' for sigma in SHOWN)} |")
     for name in TABLES[table].rows:
         runs = runs_of(results, name)
         if not runs:
@@ -107,7 +120,7 @@ def draw_over_sigma() -> None:
 
 
 def draw_levels() -> None:
-    """Distance to the truth at sigma_max over N, and Fréchet or Wasserstein distance."""
+    """Distance to the truth at some sigma over N."""
     figure, found = two_axes(("mixture_levels", "levels"))
     for axes, results in found:
         axes.set(xlabel="N")

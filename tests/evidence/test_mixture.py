@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.evidence import mixture
+from benchmarks.evidence import mixture, oracle
 from benchmarks.evidence.places import MIXTURE
 from configs import digits
 from ict_jax import build
@@ -28,6 +28,15 @@ def test_distances_are_those_of_the_best_matching():
     floor = scorer.floor()["w2"]
     middle = scorer.score(np.full((5000, 1, 2, 1), 128, np.uint8))["w2"]
     assert floor < 0.12 < 0.69 < middle < 0.71
+
+
+def test_the_function_of_the_laws_agrees_with_that_of_many_points():
+    points = mixture._draw(3, 20_000).images.reshape(-1, 2) / 127.5 - 1
+    x = np.array([[3.0, 1.0], [-0.5, 0.4], [0.1, -2.0]])
+    of_points = oracle.solve(x, 2.0, points)
+    of_laws = mixture.of_laws(x.reshape(3, 1, 2, 1), np.full(3, 2.0), np.zeros(3)).reshape(3, 2)
+    np.testing.assert_allclose(of_points, of_laws, atol=0.03)
+    assert np.linalg.norm(of_laws, axis=1).min() > 0.5
 
 
 def test_it_is_loaded_like_every_data_set_within_the_place():
