@@ -1,20 +1,26 @@
 """How the runs of a table are scored."""
 
+import itertools
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.evidence import oracle
 from benchmarks.evidence.mixture import MixtureScorer, of_laws
 from ict_jax import build
 from ict_jax.checkpoints import load_ema
+from ict_jax.core.sampling import heun_step
+from ict_jax.core.schedules import karras_sigmas
 from ict_jax.evaluation.scores import Scorer, choose_second_sigma
 from ict_jax.sampler import Sampler
 from ict_jax.training import parallel
 
 NUM_SAMPLES = 5000
+STEPS = 81
+"""Levels at which a diffusion model's ODE is solved."""
 DENOISER = "the mean of the data given x"
 
 
@@ -68,21 +74,35 @@ class Judge:
         def draw(sigmas: Any) -> np.ndarray:
             return sampler(loaded.params, range(NUM_SAMPLES), sigmas)
 
-        if build.is_diffusion(config):
-            return {"heun": self.scorer.score(draw(build.grid(config, None)))}
+        low, high = config.discretization.sigma_min, config.discretization.sigma_max
 
         @jax.jit
         def f(x: Any, sigma: Any, labels: Any) -> Any:
             return bind(loaded.params, labels, None)(x, sigma)
 
-        low, high = config.discretization.sigma_min, config.discretization.sigma_max
+        def flow(x: Any, sigma: Any, labels: Any) -> Any:
+            """Where a diffusion model's own ODE leads."""
+            grid = karras_sigmas(STEPS, sigma_min=low, sigma_max=float(sigma[0]))[::-1]
+            for level, following in itertools.pairwise(grid):
+                levels = (jnp.full_like(sigma, each) for each in (level, following))
+                x = heun_step(lambda x, sigma: f(x, sigma, labels), x, *levels)
+            return x
+
+        if build.is_diffusion(config):
+            return {
+                "heun": self.scorer.score(draw(build.grid(config, None))),
+                **self._errors(flow),
+            }
         second = choose_second_sigma(self.scorer.validation_distance, draw, high, low)
-        found = {
+        return {
             "one_step": self.scorer.score(draw((high,))),
             "two_step": self.scorer.score(draw((high, second))),
             "second_sigma": second,
+            **self._errors(f),
         }
-        return found if self.truth is None else {**found, "error": oracle.errors(f, self.truth)}
+
+    def _errors(self, f: Any) -> dict[str, Any]:
+        return {} if self.truth is None else {"error": oracle.errors(f, self.truth)}
 
 
 def of_digits(config: Any, place: Path) -> Judge:

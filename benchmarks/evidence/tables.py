@@ -68,10 +68,11 @@ def markdown(table: str, results: dict[str, Any]) -> str:
         if len(good) < len(runs):
             cells[1] += f", {len(runs) - len(good)} diverged"
         if good and "heun" in good[0]:
-            cells += [f"{interval([run['heun'][key] for run in good])} (40 levels)", "", ""]
+            cells += [f"{interval([run['heun'][key] for run in good])} (40 levels)", ""]
         elif good:
             for kind in ("one_step", "two_step"):
                 cells.append(interval([run[kind][key] for run in good]))
+        if good:
             cells.append(", ".join(f"{error:.3f}" for error in errors(good)))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
