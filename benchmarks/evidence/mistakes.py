@@ -152,3 +152,12 @@ def curriculum_of_twice_the_run() -> Iterator[None]:
 def not_clipped() -> Any:
     """Two-step samples get the second noise as they are; the images are clipped at the end."""
     return mock.patch.object(build, "sample", functools.partial(build.sample, clip=False))
+
+
+def constant_weight() -> Any:
+    """No mistake, but a part left out: w(t) of sCT and sCD stays zero."""
+
+    def zero(own: Any, t: Any) -> Any:
+        return jnp.zeros_like(t) + 0 * own["kernel"].sum()
+
+    return mock.patch("ict_jax.core.objectives.sct.learned_weight", zero)

@@ -154,6 +154,12 @@ OBJECTIVES = {
     "sCT": Row(begin=sct.get_config, teacher=TRIGFLOW),
     "sCT from random weights": Row(begin=sct.get_config),
     "sCD": Row(begin=scd.get_config, teacher=TRIGFLOW),
+    "sCT without the learned weight": Row(
+        begin=sct.get_config, teacher=TRIGFLOW, mistake=mistakes.constant_weight
+    ),
+    "sCD without the learned weight": Row(
+        begin=scd.get_config, teacher=TRIGFLOW, mistake=mistakes.constant_weight
+    ),
     "iCT": Row(),
 }
 """Each objective at as many steps; those with a teacher had its steps too."""

@@ -13,6 +13,7 @@ from benchmarks.evidence import mistakes
 from configs import digits
 from ict_jax import build, checks, objectives
 from ict_jax.core.discretization import draw_sigma_pair
+from ict_jax.core.objectives import sct
 
 IN_SAMPLING = {"no_c_in", "raw_sigma", "noise_times_1000", "no_boundary", "not_clipped"}
 IN_TRAINING = {
@@ -119,3 +120,11 @@ def test_levels_of_the_mistakes(config):
     with mistakes.no_boundary():
         f = ict_jax.as_consistency_fn(lambda x, c_noise: jnp.ones_like(x), sigma_data=0.5)
         assert abs(f(jnp.zeros((1, 1)), jnp.array([0.002]))) > 1e-3
+
+
+def test_the_constant_weight_is_zero():
+    own = {**sct.init_weight(jax.random.key(0)), "kernel": jnp.ones(sct.FEATURES)}
+    t = jnp.array([0.1, 1.0])
+    with mistakes.constant_weight():
+        assert (sct.learned_weight(own, t) == 0).all()
+    assert (sct.learned_weight(own, t) != 0).all()
