@@ -94,22 +94,25 @@ def interval(values: list[float]) -> str:
     return f"{mean:.3f} +- {half / math.sqrt(len(values)):.3f}"
 
 
-def two_axes(names: tuple[str, str]) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
-    """A figure, and its axes with the results to draw into each."""
+def axes_of(*names: str) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
+    """A figure, and axes with the results to draw into each, of those tables that have some."""
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 3.6), layout="constrained")
+    there = {name: results for name in names if (results := read(RESULTS, name))}
+    figure = Figure((4.5 * len(there), 3.6), layout="constrained")
     found = []
-    for axes, name in zip(figure.subplots(1, 2), names, strict=True):
-        axes.set(title="mixture" if "mixture" in name else "digits")
-        found.append((axes, read(RESULTS, name)))
+    for axes, (name, results) in zip(
+        figure.subplots(1, len(there), squeeze=False)[0], there.items(), strict=True
+    ):
+        axes.set(title="two numbers" if "mixture" in name else "digits")
+        found.append((axes, results))
     found[0][0].set(ylabel="distance to the true function")
     return figure, found
 
 
 def draw_over_sigma() -> None:
     """Distance to the truth over sigma, by objective."""
-    figure, found = two_axes(("mixture_objectives", "objectives"))
+    figure, found = axes_of("mixture_objectives", "objectives")
     for axes, results in found:
         axes.set(xlabel="sigma")
         for name in TABLES["objectives"].rows:
@@ -122,7 +125,7 @@ def draw_over_sigma() -> None:
 
 def draw_levels() -> None:
     """Distance to the truth at some sigma over N."""
-    figure, found = two_axes(("mixture_levels", "levels"))
+    figure, found = axes_of("mixture_levels", "levels")
     for axes, results in found:
         axes.set(xlabel="N")
         drawn = {
