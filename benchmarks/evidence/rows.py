@@ -70,6 +70,13 @@ def _ict(config: Any, **objective: Any) -> None:
     _first_changes(config)
 
 
+def _without_teacher(config: Any) -> None:
+    """CT without its average, which is iCT's objective with squared l2 and unit weight."""
+    config.objective = digits.get_config().objective
+    config.objective.update({"metric": "squared_l2", "weight": "unit"})
+    config.model.fourier_scale = 0.02
+
+
 def _set(**values: Any) -> Callable[[Any], None]:
     """Sets values by dotted names, with __ for the dot."""
 
@@ -148,6 +155,7 @@ OBJECTIVES = {
     TRIGFLOW: Row(begin=_trigflow),
     "CT, squared l2": Row(begin=ct.get_config),
     "CT with Fourier scale 0.02": Row(_set(model__fourier_scale=0.02), begin=ct.get_config),
+    "CT with Fourier scale 0.02, without teacher EMA": Row(_without_teacher, begin=ct.get_config),
     "CD, squared l2": Row(begin=cd.get_config, teacher=EDM),
     "ECT": Row(begin=ect.get_config, teacher=EDM),
     "ECT from random weights": Row(begin=ect.get_config),
