@@ -94,12 +94,17 @@ def interval(values: list[float]) -> str:
     return f"{mean:.3f} +- {half / math.sqrt(len(values)):.3f}"
 
 
-def axes_of(*names: str) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
-    """A figure, and axes with the results to draw into each, of those tables that have some."""
+def axes_of(*names: str, margin: float = 0.0) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
+    """A figure, and axes with the results to draw into each, of those tables that have some.
+
+    Args:
+      *names: of the tables.
+      margin: inches beside the axes.
+    """
     from matplotlib.figure import Figure
 
     there = {name: results for name in names if (results := read(RESULTS, name))}
-    figure = Figure((4.5 * len(there), 3.6), layout="constrained")
+    figure = Figure((4.5 * len(there) + margin, 4), layout="constrained")
     found = []
     for axes, (name, results) in zip(
         figure.subplots(1, len(there), squeeze=False)[0], there.items(), strict=True
@@ -112,14 +117,15 @@ def axes_of(*names: str) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
 
 def draw_over_sigma() -> None:
     """Distance to the truth over sigma, by objective."""
-    figure, found = axes_of("mixture_objectives", "objectives")
+    figure, found = axes_of("mixture_objectives", "objectives", margin=4)
     for axes, results in found:
         axes.set(xlabel="sigma")
-        for name in TABLES["objectives"].rows:
+        for index, name in enumerate(TABLES["objectives"].rows):
             runs = [run for run in runs_of(results, name) if "error" in run]
             if runs:
-                axes.loglog(SIGMAS, errors(runs), "o-", label=name)
-    figure.axes[0].legend(fontsize="small")
+                style = {"color": f"C{index % 10}", "marker": "so"[index < 10]}
+                axes.loglog(SIGMAS, errors(runs), label=name, **style)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(IMAGES / "distance_to_the_truth.svg", metadata={"Date": None})
 
 
