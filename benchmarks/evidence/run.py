@@ -6,7 +6,7 @@
 Seed by seed, so that a part of the work gives whole tables of fewer seeds. It can be stopped at
 any time and run again: finished runs are kept in benchmarks/evidence/results/TABLE.json, and a
 begun one goes on from its last checkpoint in --workdir. With --minutes no further run begins
-after so many.
+after so many. Of several commands at a time each needs its own tables and its own --workdir.
 """
 
 import argparse
