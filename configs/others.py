@@ -6,15 +6,16 @@ brackets are explained in `base.py`.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import base, cifar10_ict, digits, fashion_mnist
 
 
-def begin(form: str) -> ConfigDict:
-    """iCT's config in a form, without what belongs to its objective."""
-    base.check_form(form, "smoke", "digits", "fashion_mnist")
+def begin(form: str, *others: str) -> ConfigDict:
+    """iCT's config in a form, of which `others` are full too, without what is its objective's."""
+    base.check_form(form, *others, "smoke", "digits", "fashion_mnist")
     config = {
-        "full": cifar10_ict.get_config,
+        **dict.fromkeys(("full", *others), cifar10_ict.get_config),
         "smoke": lambda: digits.get_config("smoke"),
         "digits": digits.get_config,
         "fashion_mnist": lambda: fashion_mnist.get_config("hour"),
@@ -41,6 +42,16 @@ def set_paper(config: ConfigDict, **training) -> None:
     config.total_steps = training.pop("total_steps")
     config.training.ema_decay = training.pop("ema_decay")
     config.optimizer.update(training)
+
+
+def set_lpips(config: ConfigDict) -> None:
+    """The metric LPIPS, of two files of weights that the user has."""
+    config.objective.metric = "lpips"  # CM, Section 5 [read]
+    config.lpips = ConfigDict()
+    config.lpips.vgg_weights = placeholder(str)
+    config.lpips.linear_weights = placeholder(str)
+    config.lpips.size = 224  # CM, Appendix C [read, code]
+    config.lpips.pooling = "max"  # CM [code]
 
 
 def set_ddpmpp(config: ConfigDict) -> None:

@@ -19,16 +19,18 @@ from jaxtyping import Array, Key
 
 from ict_jax import models
 from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.objectives.base import Loss
 from ict_jax.core.precondition import as_consistency_fn, as_denoiser, as_trigflow
 from ict_jax.core.sampling import heun_sample, sample
 from ict_jax.core.schedules import karras_sigmas
-from ict_jax.core.typing import ConsistencyFn, Data
+from ict_jax.core.typing import ConsistencyFn, Data, PerExample
 from ict_jax.data import Batches, Dataset, load_data
 from ict_jax.objectives import (
     Config,
     build_objective,
     check_precondition,
     denoiser_precondition,
+    metric_network,
     named,
     splat,
     teacher_names,
@@ -102,7 +104,7 @@ def build_bind(config: Config, precondition: str | None = None) -> Bind:
     if precondition is not None:
         section = {"name": precondition, "sigma_data": section.sigma_data}
     wrap, options = named("precondition", section, PRECONDITIONS)
-    precision = config.get("matmul_precision")  # checkpoints of the first versions lack it
+    precision = _precision(config)
 
     def bind(params: Params, labels: Any, dropout_key: Any) -> ConsistencyFn:
         labels = labels if classes else None
@@ -110,13 +112,40 @@ def build_bind(config: Config, precondition: str | None = None) -> Bind:
         def network(x: Data, c_noise: Any) -> Any:
             rngs = {} if dropout_key is None else {"dropout": dropout_key}
             train = dropout_key is not None
-            given = precision is not None  # otherwise the caller's
-            with jax.default_matmul_precision(precision) if given else contextlib.nullcontext():
+            with precision():
                 return model.apply({"params": params}, x, c_noise, labels, train=train, rngs=rngs)
 
         return splat("precondition", options, wrap, network)
 
     return bind
+
+
+def _precision(config: Config) -> Callable[[], Any]:
+    """Makes contexts with the config's precision of products, or with the caller's."""
+    precision = config.get("matmul_precision")  # checkpoints of the first versions lack it
+    if precision is None:
+        return contextlib.nullcontext
+    return functools.partial(jax.default_matmul_precision, precision)
+
+
+def build_bind_loss(config: Config) -> Callable[[Params], Loss] | None:
+    """`bind_loss(params)` -> the objective's loss by a metric that is a network of `params`.
+
+    None if the objective's metric is not one.
+    """
+    network, precision = metric_network(config), _precision(config)
+    if network is None:
+        return None
+
+    def bind_loss(params: Params) -> Loss:
+        def metric(prediction: Data, target: Data, /) -> PerExample:
+            with precision():
+                distances: Any = network.apply({"params": params}, prediction, target)
+                return distances
+
+        return build_objective(config, metric).loss
+
+    return bind_loss
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:
@@ -138,13 +167,13 @@ def build_train_step(
     objective, tx = build_objective(config), build_optimizer(config)
     bind = build_bind(config, "none" if objective.of_network else None)
     precondition = denoiser_precondition(config)
-    denoiser = None if precondition is None else build_bind(config, precondition)
+    others: dict[str, Any] = {"bind_loss": build_bind_loss(config)}
+    if precondition is not None:
+        others["bind_denoiser"] = build_bind(config, precondition)
     if mesh is not None:
         bind = gathering(bind, mesh)
-        denoiser = None if denoiser is None else gathering(denoiser, mesh)
-    make = make_train_step
-    if denoiser is not None:
-        make = functools.partial(make_train_step, bind_denoiser=denoiser)
+        others = {name: other and gathering(other, mesh) for name, other in others.items()}
+    make = functools.partial(make_train_step, **others)
     return splat("training", config.training, make, bind, objective, tx)
 
 
@@ -172,12 +201,17 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
     """`init_state()` -> the state at step 0, a function of `config.seed`."""
     init_params, tx = build_init_params(config), build_optimizer(config)
     objective = build_objective(config)
-    teachers, init_own = teacher_names(objective), objective.init_own
+    names, init_own, metric = teacher_names(objective), objective.init_own, metric_network(config)
 
     def init_state() -> TrainState:
         key_params, key_training = jax.random.split(jax.random.key(config.seed))
+        params = init_params(key_params)
+        teachers = dict.fromkeys(names, params)
+        if metric is not None:
+            images = jnp.zeros((1, *config.image_shape))
+            teachers["metric"] = metric.init(key_params, images, images)["params"]
         own = None if init_own is None else init_own(key_params)
-        return create_state(init_params(key_params), tx, key_training, teachers, own)
+        return create_state(params, tx, key_training, teachers, own)
 
     return init_state
 

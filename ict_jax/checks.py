@@ -8,7 +8,7 @@ from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Dataset, measured_part, root_mean_square
-from ict_jax.objectives import build_discretization
+from ict_jax.objectives import build_discretization, metric_network
 from ict_jax.training.parallel import check_batch_size
 
 RESULT_FREE = ("mesh", "pipeline", "logging", "evaluation", "checkpointing", "sampling")
@@ -93,6 +93,11 @@ def is_stated(config: Config) -> bool:
 def check_resolved(config: Config) -> None:
     """Raises `ArgumentError` if the network or the scalings do not take what the data gave."""
     build.build_bind(config)(None, None, None)
+    require(
+        metric_network(config) is None or config.image_shape[-1] == 3,
+        f"config.objective.metric='lpips' compares images of 3 channels, and these have shape "
+        f"{tuple(config.image_shape)}; use squared_l2, or other data.",
+    )
     model: Any = build.build_model(config)
     try:
         model.check_image_shape(tuple(config.image_shape))

@@ -10,7 +10,8 @@ from ict_jax import build
 from ict_jax.checkpoints import load_ema
 from ict_jax.console import say
 from ict_jax.core.errors import require
-from ict_jax.objectives import denoiser_precondition
+from ict_jax.interop.lpips import read_lpips
+from ict_jax.objectives import LPIPS_FILES, denoiser_precondition
 from ict_jax.processes import together
 from ict_jax.start import Progress, Run, describe, from_newest
 from ict_jax.training import parallel
@@ -40,25 +41,50 @@ def restore_or_init(run: Run) -> Progress:
     if restored is not None:
         return restored
     progress = parallel.init_on_mesh(init, run.mesh)
-    config, state = run.config, progress.state
-    denoiser = None
-    if "denoiser" in state.teachers:
-        denoiser = load_network(config.diffusion_from, DIFFUSION, run, abstract.state)
-    start = denoiser
-    if config.init_from is not None:
-        start = load_network(config.init_from, "--init_from", run, abstract.state)
-    if start is None:
+    loaded = load_trained(run, abstract.state)
+    if not loaded:
         return progress
+    return Progress(parallel.init_on_mesh(put, run.mesh, progress.state, loaded), progress.window)
 
-    def replaced() -> TrainState:
-        copies = {name: jax.tree.map(jnp.copy, start) for name in ("ema", *state.teachers)}
-        ema_params = copies.pop("ema")
-        if denoiser is not None:
-            copies["denoiser"] = jax.tree.map(jnp.copy, denoiser)
+
+def load_trained(run: Run, state: TrainState) -> dict[str, Params]:
+    """What a run that starts has from elsewhere, whole on every device.
+
+    Args:
+      run: the one that starts.
+      state: abstract.
+
+    Returns:
+      By name those of the teachers `denoiser` and `metric` that the state has, and as `start` the
+      parameters that the student starts from, unless they are random.
+
+    Raises:
+      ArgumentError: as `load_network` and `read_lpips`.
+    """
+    config, loaded = run.config, {}
+    if "denoiser" in state.teachers:
+        loaded["denoiser"] = load_network(config.diffusion_from, DIFFUSION, run, state)
+        loaded["start"] = loaded["denoiser"]
+    if config.init_from is not None:
+        loaded["start"] = load_network(config.init_from, "--init_from", run, state)
+    if "metric" in state.teachers:
+        with together():
+            files = {name: config.lpips[name] for name in LPIPS_FILES}
+            loaded["metric"] = parallel.put_whole(read_lpips(**files), run.mesh)
+    return loaded
+
+
+def put(state: TrainState, loaded: dict[str, Params]) -> TrainState:
+    """The state at step 0 with what `load_trained` found; the averages begin there too."""
+    loaded = dict(loaded)
+    start = loaded.pop("start", None)
+    teachers = dict(state.teachers)
+    if start is not None:
+        if "target" in teachers:
+            teachers["target"] = start
         params = {**state.params, **start}  # with those of the objective itself
-        return dataclasses.replace(state, params=params, ema_params=ema_params, teachers=copies)
-
-    return Progress(parallel.init_on_mesh(replaced, run.mesh), progress.window)
+        state = dataclasses.replace(state, params=params, ema_params=start)
+    return jax.tree.map(jnp.copy, dataclasses.replace(state, teachers={**teachers, **loaded}))
 
 
 def load_network(path: str | None, what: str, run: Run, state: TrainState) -> Params:

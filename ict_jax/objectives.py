@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from ict_jax.core import objectives, schedules
 from ict_jax.core.discretization import Discretization, make_discretization
-from ict_jax.core.errors import require
+from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.losses import (
     absolute_distance,
     inverse_gap,
@@ -17,9 +17,17 @@ from ict_jax.core.losses import (
     unit_weight,
 )
 from ict_jax.core.objectives import Objective
+from ict_jax.core.typing import Data, Metric, PerExample
+from ict_jax.models import LPIPS
 
 Config: TypeAlias = Any
 """An `ml_collections.ConfigDict`, or one of its sections; its attributes have no static types."""
+
+
+def lpips_without_parameters(prediction: Data, target: Data, /) -> PerExample:
+    """Stands for LPIPS until its parameters are there, and cannot be called."""
+    raise AssertionError("LPIPS was called without its parameters")
+
 
 CURRICULA = {
     "doubling": schedules.doubling_curriculum,
@@ -28,8 +36,16 @@ CURRICULA = {
     "constant": schedules.constant_curriculum,
 }
 NOISE_LAWS = {"lognormal": None, "uniform": schedules.uniform_law}
-METRICS = {"pseudo_huber": None, "squared_l2": squared_distance, "l1": absolute_distance}
+METRICS = {
+    "pseudo_huber": None,
+    "squared_l2": squared_distance,
+    "l1": absolute_distance,
+    "lpips": lpips_without_parameters,
+}
 WEIGHTS = {"inverse_gap": inverse_gap, "unit": unit_weight}
+
+LPIPS_FILES = ("vgg_weights", "linear_weights")
+"""Keys of `config.lpips` that name files; the others are the network's."""
 
 
 class Kind(NamedTuple):
@@ -123,8 +139,12 @@ def has_levels(config: Config) -> bool:
     return "disc" in named("objective", config.objective, OBJECTIVES)[0].given
 
 
-def build_objective(config: Config) -> Objective:
+def build_objective(config: Config, metric: Metric | None = None) -> Objective:
     """What a run minimises, per `config.objective`.
+
+    Args:
+      config: with the sections `discretization`, `objective` and `precondition`.
+      metric: replaces the one that the config names.
 
     Raises:
       ArgumentError: an unknown name or key.
@@ -137,6 +157,8 @@ def build_objective(config: Config) -> Objective:
         stated = config.precondition.sigma_data
         given["sigma_data"] = 0.5 if stated is None else stated  # the data say it later
     section = chosen("objective", options, {"metric": METRICS, "weight": WEIGHTS})
+    if metric is not None:
+        section["metric"] = metric
     return splat("objective", section, functools.partial(kind.make, **given))
 
 
@@ -155,7 +177,27 @@ def denoiser_precondition(config: Config) -> str | None:
     return named("objective", config.objective, OBJECTIVES)[0].denoiser
 
 
+def metric_network(config: Config) -> LPIPS | None:
+    """The network that compares images, if the objective's metric is one.
+
+    Raises:
+      ArgumentError: the section `lpips` is missing, or has an unknown key or value.
+    """
+    if config.objective.get("metric") != "lpips":
+        return None
+    require(
+        "lpips" in config,
+        "config.objective.metric='lpips' needs the section config.lpips; use the form lpips of "
+        "configs/ct.py or configs/cd.py, or take the section from there.",
+    )
+    options = {k: v for k, v in config.lpips.items() if k not in LPIPS_FILES}
+    try:
+        return splat("lpips", options, LPIPS)
+    except ValueError as error:
+        raise ArgumentError(f"config.lpips: {error}") from error
+
+
 def teacher_names(objective: Objective) -> list[str]:
-    """Those that the state holds for an objective."""
+    """Those of the network's kind that the state holds for an objective."""
     names = {"target": objective.target_decay is not None, "denoiser": objective.has_denoiser}
     return [name for name, held in names.items() if held]

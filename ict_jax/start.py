@@ -20,7 +20,9 @@ from ict_jax.data import Batches, Dataset
 from ict_jax.environment import record_start
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory, writing
+from ict_jax.interop.lpips import check_lpips_files
 from ict_jax.metrics import RunLog
+from ict_jax.objectives import LPIPS_FILES, metric_network
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import is_main, together
 from ict_jax.sampler import Sampler
@@ -137,7 +139,7 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
 
 
 def check_sources(config: Config) -> None:
-    """Raises `ArgumentError` unless the checkpoints that a new run begins with are there."""
+    """Raises `ArgumentError` unless the checkpoints and weights that a new run needs are there."""
     if config.init_from is not None:
         locate(config.init_from, what="--init_from")
     path = config.get("diffusion_from")
@@ -156,6 +158,8 @@ def check_sources(config: Config) -> None:
         )
         assert path is not None
         locate(path, what="config.diffusion_from")
+    if metric_network(config) is not None:
+        check_lpips_files(**{name: config.lpips[name] for name in LPIPS_FILES})
 
 
 def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:

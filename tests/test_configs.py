@@ -40,7 +40,7 @@ FORMS = [
     (path, form)
     for path in FILES
     for form in (
-        *("full", "smoke", "narrow", "hour", "edm", "digits", "fashion_mnist", "ddpmpp"),
+        *("full", "smoke", "narrow", "hour", "edm", "digits", "fashion_mnist", "ddpmpp", "lpips"),
         *("trigflow", "trigflow_digits", "trigflow_fashion_mnist"),
     )
     if has(path, form)

@@ -166,6 +166,6 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
         checks.check_config(config)
     for section, key in (("objective", "metric"), ("discretization", "curriculum")):
         config = smoke(ct)
-        config[section][key] = "lpips"
-        with pytest.raises(ict_jax.ArgumentError, match=f"{section}.{key}='lpips' is unknown; use"):
+        config[section][key] = "linf"
+        with pytest.raises(ict_jax.ArgumentError, match=f"{section}.{key}='linf' is unknown; use"):
             loop.train(config, tmp_path)

@@ -15,10 +15,11 @@ from ict_jax.checkpoints import Loaded
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.files import writable_directory
 from ict_jax.interop.arrays import export_arrays, import_arrays
-from ict_jax.interop.files import read_json, read_safetensors, read_torch
+from ict_jax.interop.files import read_json, read_safetensors
 from ict_jax.interop.layouts import diffusers_layout
 from ict_jax.interop.network import network_of
 from ict_jax.models import ADM
+from ict_jax.torch_file import read_torch_file
 
 SCHEDULER = "CMStochasticIterativeScheduler"
 UNET_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -95,7 +96,7 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
     file = next((unet / name for name in UNET_WEIGHTS if (unet / name).is_file()), None)
     if file is None:
         raise ArgumentError(f"{unet} holds none of {list(UNET_WEIGHTS)}; get the directory again.")
-    arrays = read_torch(file) if file.suffix == ".bin" else read_safetensors(file)[0]
+    arrays = read_torch_file(file) if file.suffix == ".bin" else read_safetensors(file)[0]
     layout = diffusers_layout(model, config.image_shape)
     return Loaded(import_arrays(arrays, layout, str(file)), config, 0)
 

@@ -29,32 +29,6 @@ def read_msgpack(path: Path) -> dict[str, Any]:
     return tree
 
 
-def read_torch(path: Path) -> Named:
-    """The state dict in a PyTorch file; only tensors are unpickled, never objects.
-
-    Raises:
-      ArgumentError: the file is missing, cut off, or holds something else; or PyTorch is not
-        installed.
-    """
-    _bytes(path, limit=1)
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ArgumentError(
-            f"reading {path} needs PyTorch, which is not installed; run pip install torch."
-        ) from error
-    with refusing(path, "a PyTorch file of tensors alone"):
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-        require(
-            isinstance(state, dict) and all(torch.is_tensor(value) for value in state.values()),
-            f"{path} holds no state dict of tensors; choose the file of the EMA weights.",
-        )
-        return {
-            name: (value.float() if value.is_floating_point() else value).detach().numpy()
-            for name, value in state.items()
-        }
-
-
 def read_safetensors(path: Path) -> tuple[Named, dict[str, str]]:
     """The arrays in a safetensors file, and the texts in its header.
 

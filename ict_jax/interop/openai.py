@@ -8,10 +8,11 @@ from ict_jax.build import Config
 from ict_jax.checkpoints import Loaded
 from ict_jax.core.errors import require
 from ict_jax.interop.arrays import import_arrays
-from ict_jax.interop.files import read_msgpack, read_torch
+from ict_jax.interop.files import read_msgpack
 from ict_jax.interop.layouts import adm_layout, jcm_layout
 from ict_jax.interop.network import network_of
 from ict_jax.models import ADM, NCSNpp
+from ict_jax.torch_file import read_torch_file
 
 
 def read_openai_cifar10(path: Path, config: Config) -> Loaded:
@@ -49,4 +50,4 @@ def read_openai_imagenet(path: Path, config: Config) -> Loaded:
     """
     config, model = network_of(config, ADM, "adm")
     layout = adm_layout(model, config.image_shape)
-    return Loaded(import_arrays(read_torch(path), layout, str(path)), config, 0)
+    return Loaded(import_arrays(read_torch_file(path), layout, str(path)), config, 0)

@@ -7,7 +7,7 @@ A program is written for the global arrays; these shardings make XLA add the col
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,7 +19,9 @@ from ict_jax.core.errors import require
 from ict_jax.core.sampling import seed_keys
 from ict_jax.training.fingerprint import fingerprint
 from ict_jax.training.state import Params, TrainState
-from ict_jax.training.step import Batch, Bind, Metrics, merge_metrics
+from ict_jax.training.step import Batch, Metrics, merge_metrics
+
+T = TypeVar("T")
 
 WHOLE_BELOW = 2**12
 """Arrays of fewer elements are not cut: to gather them costs more than to hold them."""
@@ -102,16 +104,16 @@ def state_sharding(leaf: Any, mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
 
 
-def abstract_state(init: Callable[[], Any], mesh: Mesh) -> Any:
-    """Shapes, dtypes and shardings of what `init()` returns."""
+def abstract_state(init: Callable[..., Any], mesh: Mesh, *given: Any) -> Any:
+    """Shapes, dtypes and shardings of what `init(*given)` returns."""
     return jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=state_sharding(a, mesh)),
-        jax.eval_shape(init),
+        jax.eval_shape(init, *given),
     )
 
 
-def gathering(bind: Bind, mesh: Mesh) -> Bind:
-    """A `bind` that is given cut parameters, and whose gradient comes back cut as they are."""
+def gathering(bind: Callable[..., T], mesh: Mesh) -> Callable[..., T]:
+    """A `bind(params, ...)` that is given cut parameters; its gradient comes back cut as they."""
     if mesh.shape["fsdp"] == 1:
         return bind
 
@@ -123,7 +125,7 @@ def gathering(bind: Bind, mesh: Mesh) -> Bind:
         return (_keep_cut(gradient, mesh),)
 
     gather.defvjp(lambda params: (gather(params), None), scatter)
-    return lambda params, labels, dropout_key: bind(gather(params), labels, dropout_key)
+    return lambda params, *others: bind(gather(params), *others)
 
 
 def _keep_cut(tree: Any, mesh: Mesh) -> Any:
@@ -142,10 +144,10 @@ def check_batch_size(batch_size: int, accumulation_steps: int, mesh: Mesh) -> No
     )
 
 
-def init_on_mesh(init: Callable[[], Any], mesh: Mesh) -> Any:
-    """Runs `init()` as one program whose result is born as it lies on the mesh."""
-    shardings = jax.tree.map(lambda a: a.sharding, abstract_state(init, mesh))
-    return jax.jit(init, out_shardings=shardings)()
+def init_on_mesh(init: Callable[..., Any], mesh: Mesh, *given: Any) -> Any:
+    """Runs `init(*given)` as one program whose result is born as it lies on the mesh."""
+    shardings = jax.tree.map(lambda a: a.sharding, abstract_state(init, mesh, *given))
+    return jax.jit(init, out_shardings=shardings)(*given)
 
 
 def compile_whole(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -158,13 +160,13 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     return _put(batch, batch_sharding(mesh))
 
 
-def put_whole(arrays: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-    """Copies arrays, which every process holds whole, to every device."""
+def put_whole(arrays: Any, mesh: Mesh) -> Any:
+    """Copies a tree of arrays, which every process holds whole, to every device."""
     return _put(arrays, replicated(mesh))
 
 
-def _put(arrays: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, Array]:
-    return {name: jax.make_array_from_process_local_data(sharding, a) for name, a in arrays.items()}
+def _put(arrays: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), arrays)
 
 
 def local_rows(batch_size: int, mesh: Mesh) -> slice:

@@ -1,7 +1,8 @@
 """Everything that a training run carries from one step to the next."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.struct
@@ -27,7 +28,8 @@ class TrainState:
       opt_state: the optimizer's state.
       key: root of all randomness of training; never changes during a run.
       teachers: parameters of other functions that the objective needs: `target`, a moving average
-        of the student, and `denoiser`, a trained diffusion model. Empty for iCT.
+        of the student, `denoiser`, a trained diffusion model, and `metric`, a network that
+        compares images. Empty for iCT.
     """
 
     step: Int[Array, ""]
@@ -42,16 +44,17 @@ def create_state(
     params: Params,
     tx: optax.GradientTransformation,
     key: Key[Array, ""],
-    teachers: Sequence[str] = (),
+    teachers: Mapping[str, Params] = MappingProxyType({}),
     own: Params = None,
 ) -> TrainState:
-    """The state at step 0: averages and teachers start from the initial parameters themselves.
+    """The state at step 0: the average starts from the initial parameters themselves.
 
     Args:
       params: initial parameters.
       tx: the optimizer.
       key: root of all randomness.
-      teachers: names of those that there are. A denoiser is loaded over its own later.
+      teachers: those that there are, at the start: `target` from the initial parameters itself.
+        What is trained already is loaded over its own later.
       own: parameters of the objective itself, trained with the network's and not averaged.
 
     Source: CM authors' code (EMA from step 0).
@@ -63,7 +66,7 @@ def create_state(
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=tx.init(trained),
         key=key,
-        teachers={name: jax.tree.map(jnp.copy, params) for name in teachers},
+        teachers=jax.tree.map(jnp.copy, dict(teachers)),
     )
 
 

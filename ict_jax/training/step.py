@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux
 from ict_jax.core.objectives import Objective
+from ict_jax.core.objectives.base import Loss
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
 from ict_jax.training.state import OWN, Params, TrainState, without_own
 
@@ -54,6 +55,7 @@ def make_train_step(
     accumulation_steps: int = 1,
     flip: bool = True,
     bind_denoiser: Bind | None = None,
+    bind_loss: Callable[[Params], Loss] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns `train_step(state, batch) -> (state, metrics)`, pure and not jitted.
 
@@ -70,6 +72,7 @@ def make_train_step(
         j + accumulation_steps, ..., so each device keeps its own.
       flip: mirror each image with probability 1/2.
       bind_denoiser: makes D of the state's denoiser, for objectives that have one.
+      bind_loss: makes the objective's loss of the state's metric, where that has parameters.
 
     Raises:
       ArgumentError: ema_decay outside [0, 1), or accumulation_steps < 1.
@@ -83,25 +86,7 @@ def make_train_step(
         f"training.accumulation_steps={accumulation_steps} must be at least 1; use 1 for none.",
     )
 
-    def part_loss(
-        params: Params, teachers: dict[str, Params], part: Any, key: Key[Array, ""]
-    ) -> tuple[Array, Any]:
-        x, labels, draws = part
-        others = {}
-        if objective.target_decay is not None:
-            others["target"] = bind(teachers["target"], labels, key)
-        if bind_denoiser is not None:
-            others["denoiser"] = bind_denoiser(teachers["denoiser"], labels, None)
-        if objective.init_own is not None:
-            others["own"] = params[OWN]
-        losses, aux = objective.loss(bind(params, labels, key), x, draws, **others)
-        return losses.mean(), (losses, aux)
-
-    def follow(teachers: dict[str, Params], params: Params, step: Any) -> dict[str, Params]:
-        if objective.target_decay is None:
-            return teachers
-        rate = 1 - objective.target_decay(step)
-        return {**teachers, "target": optax.incremental_update(params, teachers["target"], rate)}
+    part_loss = _part_loss(bind, objective, bind_denoiser, bind_loss)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
@@ -126,11 +111,47 @@ def make_train_step(
             params=params,
             ema_params=optax.incremental_update(network, state.ema_params, 1 - ema_decay),
             opt_state=opt_state,
-            teachers=follow(state.teachers, network, state.step),
+            teachers=_follow(objective, state.teachers, network, state.step),
         )
         return new_state, metrics
 
     return train_step
+
+
+def _part_loss(
+    bind: Bind,
+    objective: Objective,
+    bind_denoiser: Bind | None,
+    bind_loss: Callable[[Params], Loss] | None,
+) -> Callable[..., tuple[Array, Any]]:
+    """`part_loss(params, teachers, part, key)` -> the mean loss, and the losses and diagnostics."""
+
+    def part_loss(
+        params: Params, teachers: dict[str, Params], part: Any, key: Key[Array, ""]
+    ) -> tuple[Array, Any]:
+        x, labels, draws = part
+        others = {}
+        if objective.target_decay is not None:
+            others["target"] = bind(teachers["target"], labels, key)
+        if bind_denoiser is not None:
+            others["denoiser"] = bind_denoiser(teachers["denoiser"], labels, None)
+        if objective.init_own is not None:
+            others["own"] = params[OWN]
+        loss = objective.loss if bind_loss is None else bind_loss(teachers["metric"])
+        losses, aux = loss(bind(params, labels, key), x, draws, **others)
+        return losses.mean(), (losses, aux)
+
+    return part_loss
+
+
+def _follow(
+    objective: Objective, teachers: dict[str, Params], params: Params, step: Int[Array, ""]
+) -> dict[str, Params]:
+    """The teachers after a step, of which the moving average follows the student."""
+    if objective.target_decay is None:
+        return teachers
+    rate = 1 - objective.target_decay(step)
+    return {**teachers, "target": optax.incremental_update(params, teachers["target"], rate)}
 
 
 def _accumulate(

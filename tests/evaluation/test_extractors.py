@@ -26,7 +26,7 @@ from ict_jax.evaluation.extractors import (
 from ict_jax.evaluation.extractors.inception import resize_tf1
 from ict_jax.evaluation.extractors.inception_layers import inception_shapes
 from tests import golden
-from tests.evaluation.torch_files import TINY, legacy_bytes, zip_bytes
+from tests.torch_files import TINY, legacy_bytes, zip_bytes
 
 INCEPTION = np.load(golden.HERE / "inception_golden.npz")
 SHAPES = json.loads((golden.HERE / "inception_shapes.json").read_text())

@@ -26,7 +26,8 @@ def cd_objective(
     Args:
       disc: with one stage of few levels, 18 in the paper for CIFAR-10, and `uniform_law`.
       target_decay: mu of the moving average f^-; with 0 it is the student itself.
-      metric: `squared_distance` or `absolute_distance`; the paper's best one, LPIPS, is not here.
+      metric: `squared_distance`, `absolute_distance`, or LPIPS, the paper's best one, which is a
+        network with its parameters bound (`ict_jax.models.LPIPS`).
       weight: of each example.
 
     Raises:

@@ -29,7 +29,8 @@ def ct_objective(
       disc: with `sqrt_curriculum` and `uniform_law`.
       mu0: mu at N = s0 + 1.
       s0: of the curriculum.
-      metric: `squared_distance` or `absolute_distance`; the paper's best one, LPIPS, is not here.
+      metric: `squared_distance`, `absolute_distance`, or LPIPS, the paper's best one, which is a
+        network with its parameters bound (`ict_jax.models.LPIPS`).
       weight: of each example.
 
     Raises:

@@ -6,7 +6,6 @@ from ict_jax.core.errors import require
 from ict_jax.evaluation.extractors.base import Extracted, Extractor, to_rgb
 from ict_jax.evaluation.extractors.inception import inception_extractor, inception_taps
 from ict_jax.evaluation.extractors.lite0 import lite0_extractor
-from ict_jax.evaluation.extractors.torch_file import read_torch_file
 
 NAMES = ("inception", "lite0")
 
@@ -44,6 +43,5 @@ __all__ = [
     "inception_extractor",
     "inception_taps",
     "lite0_extractor",
-    "read_torch_file",
     "to_rgb",
 ]

@@ -25,8 +25,8 @@ from ict_jax.evaluation.extractors.inception_layers import (
     inception_shapes,
 )
 from ict_jax.evaluation.extractors.layers import EXACT, NORM, convolve, fold_batch_norm
-from ict_jax.evaluation.extractors.torch_file import Named
 from ict_jax.evaluation.extractors.weights import INCEPTION, load_inception
+from ict_jax.torch_file import Named
 
 SIZE = 299
 

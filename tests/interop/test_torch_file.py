@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import ict_jax
-from ict_jax.evaluation.extractors import read_torch_file, torch_file
-from tests.evaluation.torch_files import TINY, legacy_bytes, pickled, text, zip_bytes
+from ict_jax import torch_file
+from ict_jax.torch_file import read_torch_file
+from tests.torch_files import TINY, legacy_bytes, pickled, text, zip_bytes
 
 FORMATS = pytest.mark.parametrize("form", [zip_bytes, legacy_bytes])
 
