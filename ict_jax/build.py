@@ -128,14 +128,9 @@ def _precision(config: Config) -> Callable[[], Any]:
     return functools.partial(jax.default_matmul_precision, precision)
 
 
-def build_bind_loss(config: Config) -> Callable[[Params], Loss] | None:
-    """`bind_loss(params)` -> the objective's loss by a metric that is a network of `params`.
-
-    None if the objective's metric is not one.
-    """
-    network, precision = metric_network(config), _precision(config)
-    if network is None:
-        return None
+def build_bind_loss(config: Config, network: models.LPIPS) -> Callable[[Params], Loss]:
+    """`bind_loss(params)` -> the objective's loss, whose metric is a network of `params`."""
+    precision = _precision(config)
 
     def bind_loss(params: Params) -> Loss:
         def metric(prediction: Data, target: Data, /) -> PerExample:
@@ -165,16 +160,17 @@ def build_train_step(
     check_precondition(config)
     check_derivable(config)
     objective, tx = build_objective(config), build_optimizer(config)
-    bind = build_bind(config, "none" if objective.of_network else None)
-    precondition = denoiser_precondition(config)
-    others: dict[str, Any] = {"bind_loss": build_bind_loss(config)}
+    precondition, metric = denoiser_precondition(config), metric_network(config)
+    binds: dict[str, Callable[..., Any]] = {}
+    binds["bind"] = build_bind(config, "none" if objective.of_network else None)
     if precondition is not None:
-        others["bind_denoiser"] = build_bind(config, precondition)
+        binds["bind_denoiser"] = build_bind(config, precondition)
+    if metric is not None:
+        binds["bind_loss"] = build_bind_loss(config, metric)
     if mesh is not None:
-        bind = gathering(bind, mesh)
-        others = {name: other and gathering(other, mesh) for name, other in others.items()}
-    make = functools.partial(make_train_step, **others)
-    return splat("training", config.training, make, bind, objective, tx)
+        binds = {name: gathering(each, mesh) for name, each in binds.items()}
+    make = functools.partial(make_train_step, binds.pop("bind"), objective, tx, **binds)
+    return splat("training", config.training, make)
 
 
 def check_derivable(config: Config) -> None:
