@@ -14,7 +14,10 @@ from ict_jax.training.parallel import check_batch_size
 RESULT_FREE = ("mesh", "pipeline", "logging", "evaluation", "checkpointing", "sampling")
 """Sections that do not change the trained parameters; a resumed run may change them."""
 
-COMPUTE_ONLY = ("data.in_memory", "model.remat", "model.scan_blocks")
+COMPUTE_ONLY = (
+    *("data.in_memory", "model.remat", "model.scan_blocks"),
+    *("lpips.vgg_weights", "lpips.linear_weights"),  # which the state holds
+)
 """Other keys of which the same holds, to rounding."""
 
 

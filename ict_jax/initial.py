@@ -11,8 +11,8 @@ from ict_jax.checkpoints import load_ema
 from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.interop.lpips import read_lpips
-from ict_jax.objectives import LPIPS_FILES, denoiser_precondition
-from ict_jax.processes import together
+from ict_jax.objectives import denoiser_precondition, lpips_files
+from ict_jax.processes import agree, together
 from ict_jax.start import Progress, Run, describe, from_newest
 from ict_jax.training import parallel
 from ict_jax.training.state import Params, TrainState
@@ -40,8 +40,8 @@ def restore_or_init(run: Run) -> Progress:
     restored = from_newest(run.checkpoints, restore)
     if restored is not None:
         return restored
-    progress = parallel.init_on_mesh(init, run.mesh)
     loaded = load_trained(run, abstract.state)
+    progress = parallel.init_on_mesh(init, run.mesh)
     if not loaded:
         return progress
     return Progress(parallel.init_on_mesh(put, run.mesh, progress.state, loaded), progress.window)
@@ -69,8 +69,9 @@ def load_trained(run: Run, state: TrainState) -> dict[str, Params]:
         loaded["start"] = load_network(config.init_from, "--init_from", run, state)
     if "metric" in state.teachers:
         with together():
-            files = {name: config.lpips[name] for name in LPIPS_FILES}
-            loaded["metric"] = parallel.put_whole(read_lpips(**files), run.mesh)
+            weights = read_lpips(**lpips_files(config))
+        agree({"the weights of LPIPS": str(parallel.fingerprint_of(weights))})
+        loaded["metric"] = parallel.put_whole(weights, run.mesh)
     return loaded
 
 

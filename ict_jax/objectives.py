@@ -183,18 +183,24 @@ def metric_network(config: Config) -> LPIPS | None:
     Raises:
       ArgumentError: the section `lpips` is missing, or has an unknown key or value.
     """
-    if config.objective.get("metric") != "lpips":
-        return None
+    named, section = config.objective.get("metric") == "lpips", config.get("lpips")
     require(
-        "lpips" in config,
-        "config.objective.metric='lpips' needs the section config.lpips; use the form lpips of "
-        "configs/ct.py or configs/cd.py, or take the section from there.",
+        named == (section is not None),
+        "config.objective.metric='lpips' and the section config.lpips go together; use the form "
+        "lpips of configs/ct.py or configs/cd.py, and leave the section out of other configs.",
     )
-    options = {k: v for k, v in config.lpips.items() if k not in LPIPS_FILES}
+    if section is None:
+        return None
+    options = {k: v for k, v in section.items() if k not in LPIPS_FILES}
     try:
         return splat("lpips", options, LPIPS)
     except ValueError as error:
         raise ArgumentError(f"config.lpips: {error}") from error
+
+
+def lpips_files(config: Config) -> dict[str, str | None]:
+    """The paths of the weights of LPIPS, by the names that `interop.lpips.read_lpips` takes."""
+    return {name: config.lpips.get(name) for name in LPIPS_FILES}
 
 
 def teacher_names(objective: Objective) -> list[str]:

@@ -22,7 +22,7 @@ from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory, writing
 from ict_jax.interop.lpips import check_lpips_files
 from ict_jax.metrics import RunLog
-from ict_jax.objectives import LPIPS_FILES, metric_network
+from ict_jax.objectives import lpips_files, metric_network
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import is_main, together
 from ict_jax.sampler import Sampler
@@ -159,7 +159,7 @@ def check_sources(config: Config) -> None:
         assert path is not None
         locate(path, what="config.diffusion_from")
     if metric_network(config) is not None:
-        check_lpips_files(**{name: config.lpips[name] for name in LPIPS_FILES})
+        check_lpips_files(**lpips_files(config))
 
 
 def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:

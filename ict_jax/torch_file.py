@@ -96,8 +96,9 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            # A new function each time: a file could set attributes of one that stays.
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
+            # The first is of PyTorch 0.1, in which torchvision's VGG16 was saved. A new function
+            # each time: a file could set attributes of one that stays.
             return lambda storage, offset, shape, strides, *_: _Tensor(
                 storage, offset, shape, strides
             )

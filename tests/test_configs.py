@@ -101,7 +101,9 @@ def test_smoke_form_trains(path, tmp_path):
 
 
 # The other forms have the same sections.
-SECTIONS = [(path, form) for path, form in FORMS if form == "full" or path.stem == "base"]
+SECTIONS = [
+    (path, form) for path, form in FORMS if form in ("full", "lpips") or path.stem == "base"
+]
 
 
 @pytest.mark.parametrize(("path", "form"), SECTIONS, ids=lambda v: getattr(v, "stem", v))
@@ -360,3 +362,18 @@ def test_parts_of_a_run_follow_its_length(name, section, key, part):
     config.total_steps = 4000
     assert config[section][key] == 4000 // part
     assert config.copy_and_resolve_references().to_dict()[section][key] == 4000 // part
+
+
+@pytest.mark.parametrize("name", ["ct", "cd"])
+def test_lpips_is_all_that_its_form_changes(name):
+    config = load(ROOT / f"configs/{name}.py", "lpips")
+    assert config.lpips.to_dict() == {
+        "vgg_weights": None,
+        "linear_weights": None,
+        "size": 224,
+        "pooling": "max",
+    }
+    assert config.objective.metric == "lpips"
+    del config.lpips
+    config.objective.metric = "squared_l2"
+    assert config.to_dict() == load(ROOT / f"configs/{name}.py", "full").to_dict()

@@ -34,7 +34,7 @@ def check_lpips_files(vgg_weights: str | None, linear_weights: str | None) -> No
         require(there, f"config.lpips.{name}{found}; get {published}, and give its path.")
 
 
-def read_lpips(vgg_weights: str, linear_weights: str) -> dict[str, Any]:
+def read_lpips(vgg_weights: str | None, linear_weights: str | None) -> dict[str, Any]:
     """The parameters of `models.lpips.LPIPS`, float32.
 
     Args:
@@ -45,7 +45,7 @@ def read_lpips(vgg_weights: str, linear_weights: str) -> dict[str, Any]:
       ArgumentError: a file is missing, damaged, or not of these names and shapes.
     """
     check_lpips_files(vgg_weights, linear_weights)
-    vgg, linear = Path(vgg_weights).expanduser(), Path(linear_weights).expanduser()
+    vgg, linear = (Path(str(path)).expanduser() for path in (vgg_weights, linear_weights))
     _compare(vgg, VGG_SHA256, VGG_FILE)
     _compare(linear, LINEAR_SHA256, LINEAR_FILE)
     features = {name: a for name, a in read_torch_file(vgg).items() if name.startswith("features.")}
@@ -87,4 +87,4 @@ def _convolutions(arrays: Named) -> dict[str, Named]:
 
 
 def _linear(arrays: Named) -> Named:
-    return {f"linear{i + 1}": a.ravel() for i, a in enumerate(arrays.values())}
+    return {f"linear{i + 1}": arrays[f"lin{i}.model.1.weight"].ravel() for i in range(len(VGG16))}

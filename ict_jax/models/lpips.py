@@ -66,8 +66,10 @@ class LPIPS(nn.Module):
     def __post_init__(self):
         if self.pooling not in ("max", "average"):
             raise ValueError(f"pooling={self.pooling!r} is unknown; use 'max' or 'average'.")
-        if self.size < 16:
-            raise ValueError(f"size={self.size} must be at least 16, which is halved four times.")
+        if not isinstance(self.size, int) or self.size < 16:
+            raise ValueError(
+                f"size={self.size} must be a whole number of at least 16: it is halved four times."
+            )
         super().__post_init__()
 
     @nn.compact

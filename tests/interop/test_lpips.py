@@ -1,6 +1,8 @@
 """LPIPS as the metric of runs: its files, what is refused, and a run that resumes without them."""
 
 import functools
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,14 @@ from ict_jax.interop import lpips
 from ict_jax.interop.lpips import PLACES, read_lpips
 from ict_jax.models import LPIPS
 from ict_jax.models.lpips import convolution_names
+from ict_jax.stop import Interrupted
+from ict_jax.training import parallel
 from tests.models.test_lpips import NARROW, PARAMS, SIZE
 from tests.models.test_lpips import narrow as narrow
-from tests.test_objectives import assert_same, resumes_bitwise, smoke
+from tests.test_loop import stop_at
+from tests.test_objectives import assert_same, saved, smoke
 from tests.torch_files import zip_bytes
+from tests.training.test_parallel import train
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +59,12 @@ def files(tmp_path_factory):
     return {name: str(directory / name) for name in arrays}
 
 
-def test_the_files_are_read_as_they_are(files, capsys):
+def test_the_files_are_read_as_they_are(files, tmp_path, capsys):
     assert_same(read_lpips(**files), PARAMS)
     assert capsys.readouterr().out.count("is not the published file") == 2
+    backwards = tmp_path / "backwards"
+    backwards.write_bytes(zip_bytes(dict(reversed(linear_arrays().items()))))
+    assert_same(read_lpips(files["vgg_weights"], str(backwards)), PARAMS)
 
 
 def test_files_exchanged_or_missing_are_refused(files, tmp_path):
@@ -92,11 +101,32 @@ def lpips_config(coloured, files, **section):
 
 
 @pytest.mark.slow
-def test_a_run_keeps_the_weights_and_resumes(coloured, files, tmp_path, monkeypatch):
+def test_a_run_keeps_the_weights_and_resumes_without_their_files(
+    coloured, files, tmp_path, monkeypatch
+):
+    loop.train(lpips_config(coloured, files), tmp_path / "whole")
+    moved = {name: shutil.copy(path, tmp_path) for name, path in files.items()}
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        with pytest.raises(Interrupted):
+            loop.train(lpips_config(coloured, moved), tmp_path / "parts")
+    for path in moved.values():
+        Path(path).unlink()
+    loop.train(lpips_config(coloured, dict.fromkeys(files)), tmp_path / "parts")
+    whole = saved(tmp_path / "whole")
+    assert_same(saved(tmp_path / "parts"), whole)
+    assert set(whole["state"]["teachers"]) == {"target", "metric"}
+    assert_same(whole["state"]["teachers"]["metric"], PARAMS)
+
+
+@pytest.mark.slow
+def test_its_parameters_are_cut_over_devices_and_agree(coloured, files):
+    losses, _, x = train(1, config=lpips_config(coloured, files))
     config = lpips_config(coloured, files)
-    state = resumes_bitwise(config, tmp_path, monkeypatch)["state"]
-    assert set(state["teachers"]) == {"target", "metric"}
-    assert_same(state["teachers"]["metric"], PARAMS)
+    config.training.accumulation_steps = 2
+    others = train(4, 2, config=config)
+    np.testing.assert_allclose(others[0], losses, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(others[2], x, atol=1e-4)
 
 
 def test_the_loss_of_a_step_is_that_of_the_metric(coloured, files):
@@ -125,7 +155,11 @@ def test_the_loss_of_a_step_is_that_of_the_metric(coloured, files):
     np.testing.assert_allclose(metrics["loss"].compute(), losses(state.params).mean(), rtol=1e-5)
 
 
-def test_mistakes_are_told_before_anything_is_compiled(coloured, files, tmp_path):
+def test_mistakes_are_told_before_anything_is_compiled(coloured, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "init_on_mesh", None)
+    exchanged = dict(zip(files, reversed(files.values()), strict=True))
+    with pytest.raises(ict_jax.ArgumentError, match=r"is of another network"):
+        loop.train(lpips_config(coloured, exchanged), tmp_path / "exchanged")
     grey = lpips_config(coloured, files)
     grey.data = ct.get_config("smoke").data
     with pytest.raises(ict_jax.ArgumentError, match=r"images of 3 channels, and these have shape"):
@@ -139,7 +173,12 @@ def test_mistakes_are_told_before_anything_is_compiled(coloured, files, tmp_path
     ]:
         with pytest.raises(ict_jax.ArgumentError, match=f"config.lpips: .*{message}"):
             loop.train(lpips_config(coloured, files, **section), tmp_path / "c")
-    bare = smoke(ct)
-    bare.objective.metric = "lpips"
-    with pytest.raises(ict_jax.ArgumentError, match=r"needs the section config.lpips; use"):
-        loop.train(bare, tmp_path / "d")
+    bare, other = smoke(ct), lpips_config(coloured, files)
+    bare.objective.metric, other.objective.metric = "lpips", "squared_l2"
+    for config in (bare, other):
+        with pytest.raises(ict_jax.ArgumentError, match=r"the section config.lpips go together"):
+            loop.train(config, tmp_path / "d")
+    half = lpips_config(coloured, files)
+    del half.lpips.linear_weights
+    with pytest.raises(ict_jax.ArgumentError, match=r"linear_weights is not given; get weights"):
+        loop.train(half, tmp_path / "e")

@@ -5,7 +5,6 @@ Needs PyTorch, and lpips, which can be installed without its dependencies.
 
 import importlib.util
 import re
-import sys
 from unittest import mock
 
 import jax
@@ -14,13 +13,14 @@ import pytest
 
 from ict_jax.interop.lpips import read_lpips
 from ict_jax.models import LPIPS
+from tests.interop.stubs import torchvision_stub
 from tests.torch_files import zip_bytes
 
 torch = pytest.importorskip("torch")
 if importlib.util.find_spec("lpips") is None:
     pytest.skip("could not import 'lpips'", allow_module_level=True)
 
-with mock.patch.dict(sys.modules, torchvision=mock.MagicMock()):  # it needs a PyTorch of its own
+with torchvision_stub():
     import lpips
 
 WIDTHS = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")

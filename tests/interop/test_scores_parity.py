@@ -3,10 +3,7 @@
 Needs PyTorch, and torch-fidelity, which can be installed without its dependencies.
 """
 
-import importlib.machinery
 import importlib.util
-import sys
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,30 +12,16 @@ from ict_jax.evaluation.frechet import frechet_distance, moments
 from ict_jax.evaluation.inception_score import inception_score
 from ict_jax.evaluation.kernel import kernel_distance, kid
 from ict_jax.evaluation.precision_recall import precision_recall
+from tests.interop.stubs import torchvision_stub
 
 torch = pytest.importorskip("torch")
 if importlib.util.find_spec("torch_fidelity") is None:
     pytest.skip("could not import 'torch_fidelity'", allow_module_level=True)
 
 
-def import_fidelity():
-    """torch_fidelity imports torchvision, which its statistics do not use: a stub will do."""
-    stubs = {}
-    if importlib.util.find_spec("torchvision") is None:
-        for name in ("", ".datasets", ".transforms", ".transforms.functional"):
-            stub = mock.MagicMock()
-            stub.__spec__ = importlib.machinery.ModuleSpec("torchvision" + name, None)
-            stubs["torchvision" + name] = stub
-    sys.modules.update(stubs)
-    try:
-        from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
-    finally:
-        for name in stubs:  # diffusers, in the same process, would take it for the real one
-            del sys.modules[name]
-    return metric_fid, metric_isc, metric_kid, metric_prc
+with torchvision_stub():
+    from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
-
-metric_fid, metric_isc, metric_kid, metric_prc = import_fidelity()
 RNG = np.random.default_rng(0)
 
 

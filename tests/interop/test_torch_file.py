@@ -9,7 +9,7 @@ import pytest
 import ict_jax
 from ict_jax import torch_file
 from ict_jax.torch_file import read_torch_file
-from tests.torch_files import TINY, legacy_bytes, pickled, text, zip_bytes
+from tests.torch_files import EMPTY, TINY, describe, legacy_bytes, pickled, text, zip_bytes
 
 FORMATS = pytest.mark.parametrize("form", [zip_bytes, legacy_bytes])
 
@@ -41,6 +41,19 @@ class Touches:
 
     def __reduce__(self):
         return (open, (str(self.path), "w"))
+
+
+@FORMATS
+def test_parameters_and_tensors_of_the_first_versions_are_read(form, tmp_path):
+    """`_rebuild_tensor` has four arguments; `_rebuild_parameter` has a tensor as its first."""
+    tensor = describe("0", TINY["a.bias"])
+    old = tensor.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor")
+    old = old.replace(b"\x89" + EMPTY + b"tR", b"tR")
+    parameter = b"ctorch._utils\n_rebuild_parameter\n(" + tensor + b"\x88" + EMPTY + b"tR"
+    for number, described in enumerate((old, parameter)):
+        path = tmp_path / str(number)
+        path.write_bytes(form({"0": TINY["a.bias"]}, pickled({"x": described})))
+        np.testing.assert_array_equal(read_torch_file(path)["x"], TINY["a.bias"])
 
 
 @FORMATS
