@@ -50,7 +50,7 @@ def set_lpips(config: ConfigDict) -> None:
     config.lpips = ConfigDict()
     config.lpips.vgg_weights = placeholder(str)
     config.lpips.linear_weights = placeholder(str)
-    config.lpips.size = 224  # CM, Appendix C [read, code]
+    config.lpips.size = 224  # CM [code]
     config.lpips.pooling = "max"  # CM [code]
 
 

@@ -44,7 +44,9 @@ def restore_or_init(run: Run) -> Progress:
     progress = parallel.init_on_mesh(init, run.mesh)
     if not loaded:
         return progress
-    return Progress(parallel.init_on_mesh(put, run.mesh, progress.state, loaded), progress.window)
+    return Progress(
+        parallel.init_on_mesh(begin_from, run.mesh, progress.state, loaded), progress.window
+    )
 
 
 def load_trained(run: Run, state: TrainState) -> dict[str, Params]:
@@ -75,7 +77,7 @@ def load_trained(run: Run, state: TrainState) -> dict[str, Params]:
     return loaded
 
 
-def put(state: TrainState, loaded: dict[str, Params]) -> TrainState:
+def begin_from(state: TrainState, loaded: dict[str, Params]) -> TrainState:
     """The state at step 0 with what `load_trained` found; the averages begin there too."""
     loaded = dict(loaded)
     start = loaded.pop("start", None)
