@@ -19,6 +19,8 @@ from ict_jax.sampler import Sampler
 from ict_jax.training import parallel
 
 NUM_SAMPLES = 5000
+OF_IMAGES = 2000
+"""Samples of the rows on 32x32 images, where drawing costs as much as training."""
 STEPS = 81
 """Levels at which a diffusion model's ODE is solved."""
 DENOISER = "the mean of the data given x"
@@ -48,14 +50,17 @@ class Judge:
         scorer: PoolScorer,
         truth: oracle.Truth | None = None,
         references: dict[str, dict[str, float]] | None = None,
+        num_samples: int = NUM_SAMPLES,
     ):
         """What scores.
 
         Args:
-          scorer: of pools.
+          scorer: of pools of `num_samples`.
           truth: the true consistency function.
           references: distances of other functions to it, by name.
+          num_samples: to draw.
         """
+        self.num_samples = num_samples
         self.scorer = scorer
         self.truth = truth
         self.references = references or {}
@@ -72,7 +77,7 @@ class Judge:
         sampler = Sampler(build.build_draw(config), mesh, **build.sampler_arguments(config))
 
         def draw(sigmas: Any) -> np.ndarray:
-            return sampler(loaded.params, range(NUM_SAMPLES), sigmas)
+            return sampler(loaded.params, range(self.num_samples), sigmas)
 
         low, high = config.discretization.sigma_min, config.discretization.sigma_max
 
@@ -116,7 +121,8 @@ def of_digits(config: Any, place: Path) -> Judge:
 
 def of_images(config: Any, place: Path) -> Judge:
     """Trains the classifier."""
-    return Judge(Scorer(build.build_dataset(config), num_samples=NUM_SAMPLES))
+    scorer = Scorer(build.build_dataset(config), num_samples=OF_IMAGES)
+    return Judge(scorer, num_samples=OF_IMAGES)
 
 
 def of_mixture(config: Any, place: Path) -> Judge:

@@ -50,7 +50,7 @@ def _mixture(config: Any) -> None:
 
 
 def _fashion_mnist(config: Any) -> None:
-    budget(config, 2000, 32)  # half of `configs/fashion_mnist.py:hour`
+    budget(config, 2000, 16)  # half the steps and half the batch of the config's `hour`
 
 
 DIGITS = Place("digits", _digits, judges.of_digits)
