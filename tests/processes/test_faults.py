@@ -15,7 +15,13 @@ def trials(tmp_path_factory):
     return Trials(tmp_path_factory.mktemp("faults"), seed=int.from_bytes(os.urandom(4)))
 
 
-@pytest.mark.parametrize("fault", COUNTS)
+VARIANTS = ("disk_of_two", "write_error_of_one")
+"""Of what `disk` and `lose_peer` try."""
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(f, marks=[pytest.mark.variant] * (f in VARIANTS)) for f in COUNTS]
+)
 def test_fault_is_survived(trials, fault, capsys):
     result = getattr(trials, fault)(FEW.get(fault, 2))
     with capsys.disabled():
