@@ -11,9 +11,9 @@ from ict_jax.core import objectives, schedules
 from ict_jax.core.discretization import Discretization, make_discretization
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.losses import (
-    absolute_distance,
     inverse_gap,
-    squared_distance,
+    mean_absolute_distance,
+    mean_squared_distance,
     unit_weight,
 )
 from ict_jax.core.objectives import Objective
@@ -38,8 +38,8 @@ CURRICULA = {
 NOISE_LAWS = {"lognormal": None, "uniform": schedules.uniform_law}
 METRICS = {
     "pseudo_huber": None,
-    "squared_l2": squared_distance,
-    "l1": absolute_distance,
+    "squared_l2": mean_squared_distance,
+    "l1": mean_absolute_distance,
     "lpips": lpips_without_parameters,
 }
 WEIGHTS = {"inverse_gap": inverse_gap, "unit": unit_weight}

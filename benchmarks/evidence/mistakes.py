@@ -16,7 +16,7 @@ import numpy as np
 
 from ict_jax import build, objectives
 from ict_jax.core import discretization
-from ict_jax.core.losses import consistency_terms
+from ict_jax.core.losses import consistency_terms, squared_distance
 from ict_jax.core.objectives import Objective
 from ict_jax.core.precondition import Scalings, boundary_scalings, edm_scalings
 from ict_jax.core.schedules import karras_sigmas
@@ -32,6 +32,13 @@ def huber_of_each_pixel() -> Iterator[None]:
         return jnp.sum(jnp.sqrt((prediction - target) ** 2 + c**2) - c, axis=axes)
 
     with mock.patch.dict(objectives.METRICS, {"pseudo_huber": metric}):
+        yield
+
+
+@contextlib.contextmanager
+def summed_squares() -> Iterator[None]:
+    """||u||^2, the sum over the numbers instead of the mean."""
+    with mock.patch.dict(objectives.METRICS, {"squared_l2": squared_distance}):
         yield
 
 

@@ -141,6 +141,9 @@ MISTAKES = {
     "curriculum of a run twice as long": Row(mistake=mistakes.curriculum_of_twice_the_run),
     "sampled from the raw weights": Row(_set(training__ema_decay=0.0)),
     "samples not clipped before noise is added": Row(mistake=mistakes.not_clipped),
+    "CT with the sum of squares, not the mean": Row(
+        begin=ct.get_config, mistake=mistakes.summed_squares
+    ),
 }
 """What others got wrong, each on the same run; some are among `WITHOUT` already."""
 

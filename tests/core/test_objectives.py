@@ -9,7 +9,7 @@ import pytest
 
 import ict_jax
 from ict_jax.core import schedules
-from ict_jax.core.losses import absolute_distance, unit_weight
+from ict_jax.core.losses import mean_absolute_distance, unit_weight
 from ict_jax.core.objectives import (
     Draws,
     cd_objective,
@@ -76,7 +76,7 @@ def test_linear_and_constant_curricula():
 
 
 def test_ct_compares_with_the_target():
-    """weight 1, squared l2, the student at the higher level; NumPy in float64."""
+    """weight 1, the mean of squares, the student at the higher level; NumPy in float64."""
     rng = np.random.default_rng(0)
     x, noise = rng.standard_normal((2, 5, 3))
     lo, hi = np.linspace(0.1, 0.5, 5), np.linspace(0.2, 0.9, 5)
@@ -85,10 +85,10 @@ def test_ct_compares_with_the_target():
     losses, _ = ct_objective(levels()).loss(f, *given, target=target)
     difference = np.tanh(0.7 * (x + hi[:, None] * noise)) + hi[:, None]
     difference -= np.tanh(0.3 * (x + lo[:, None] * noise)) + lo[:, None]
-    np.testing.assert_allclose(losses, (difference**2).sum(1), rtol=1e-5)
-    absolute = ct_objective(levels(), metric=absolute_distance)
+    np.testing.assert_allclose(losses, (difference**2).mean(1), rtol=1e-5)
+    absolute = ct_objective(levels(), metric=mean_absolute_distance)
     losses, _ = absolute.loss(f, *given, target=target)
-    np.testing.assert_allclose(losses, abs(difference).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(losses, abs(difference).mean(1), rtol=1e-5)
 
 
 # EDM
@@ -156,7 +156,7 @@ def test_cd_is_nothing_at_the_true_function_and_ct_of_a_single_point():
     point = jnp.full((64, 2), 0.3)
     by_ode, _ = objective.loss(other, point, draws, denoiser=lambda x, s: point)
     by_pair = ict_jax.consistency_loss(
-        other, point, *draws, metric=ict_jax.squared_distance, weight=unit_weight
+        other, point, *draws, metric=ict_jax.mean_squared_distance, weight=unit_weight
     )
     np.testing.assert_allclose(by_ode, by_pair, rtol=1e-3, atol=1e-6)
     assert cd_objective(disc, target_decay=0.95).target_decay(3) == jnp.float32(0.95)

@@ -10,10 +10,10 @@ import pytest
 
 import ict_jax
 from benchmarks.evidence import mistakes
-from configs import digits
+from configs import ct, digits
 from ict_jax import build, checks, objectives
 from ict_jax.core.discretization import draw_sigma_pair
-from ict_jax.core.objectives import sct
+from ict_jax.core.objectives import Draws, sct
 
 IN_SAMPLING = {"no_c_in", "raw_sigma", "noise_times_1000", "no_boundary", "not_clipped"}
 IN_TRAINING = {
@@ -120,6 +120,20 @@ def test_levels_of_the_mistakes(config):
     with mistakes.no_boundary():
         f = ict_jax.as_consistency_fn(lambda x, c_noise: jnp.ones_like(x), sigma_data=0.5)
         assert abs(f(jnp.zeros((1, 1)), jnp.array([0.002]))) > 1e-3
+
+
+def test_squares_are_summed():
+    config = ct.get_config("smoke")
+    x, noise = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 1))
+    draws = Draws(noise, jnp.full(4, 0.1), jnp.full(4, 0.2))
+
+    def loss():
+        found = objectives.build_objective(config).loss
+        return found(lambda x, sigma: x, x, draws, target=lambda x, sigma: 2 * x)[0]
+
+    mean = loss()
+    with mistakes.summed_squares():
+        np.testing.assert_allclose(loss(), 64 * mean, rtol=1e-5)
 
 
 def test_the_constant_weight_is_zero():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from ict_jax.core.discretization import Discretization
 from ict_jax.core.errors import require
-from ict_jax.core.losses import Aux, compare, noisy, squared_distance, unit_weight
+from ict_jax.core.losses import Aux, compare, mean_squared_distance, noisy, unit_weight
 from ict_jax.core.objectives.base import Draws, Objective
 from ict_jax.core.objectives.ict import draw_pair
 from ict_jax.core.sampling import heun_step
@@ -15,7 +15,7 @@ def cd_objective(
     disc: Discretization,
     *,
     target_decay: float = 0.0,
-    metric: Metric = squared_distance,
+    metric: Metric = mean_squared_distance,
     weight: Weighting = unit_weight,
 ) -> Objective:
     """CD: the teacher's input is one Heun step of the diffusion model from the student's.
@@ -26,8 +26,8 @@ def cd_objective(
     Args:
       disc: with one stage of few levels, 18 in the paper for CIFAR-10, and `uniform_law`.
       target_decay: mu of the moving average f^-; with 0 it is the student itself.
-      metric: `squared_distance`, `absolute_distance`, or LPIPS, the paper's best one, which is a
-        network with its parameters bound (`ict_jax.models.LPIPS`).
+      metric: `mean_squared_distance`, `mean_absolute_distance`, or LPIPS, the paper's best one,
+        which is a network with its parameters bound (`ict_jax.models.LPIPS`).
       weight: of each example.
 
     Raises:

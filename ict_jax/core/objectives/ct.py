@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from ict_jax.core.discretization import Discretization, num_scales_at
 from ict_jax.core.errors import require
-from ict_jax.core.losses import squared_distance, unit_weight
+from ict_jax.core.losses import mean_squared_distance, unit_weight
 from ict_jax.core.objectives.base import Objective
 from ict_jax.core.objectives.ict import pair_objective
 from ict_jax.core.typing import Metric, Step, Weighting
@@ -18,7 +18,7 @@ def ct_objective(
     *,
     mu0: float = 0.9,
     s0: int = 2,
-    metric: Metric = squared_distance,
+    metric: Metric = mean_squared_distance,
     weight: Weighting = unit_weight,
 ) -> Objective:
     """CT: the teacher is a moving average of the student, mu(k) = exp(s0 log(mu0) / (N(k) - 1)).
@@ -29,8 +29,8 @@ def ct_objective(
       disc: with `sqrt_curriculum` and `uniform_law`.
       mu0: mu at N = s0 + 1.
       s0: of the curriculum.
-      metric: `squared_distance`, `absolute_distance`, or LPIPS, the paper's best one, which is a
-        network with its parameters bound (`ict_jax.models.LPIPS`).
+      metric: `mean_squared_distance`, `mean_absolute_distance`, or LPIPS, the paper's best one,
+        which is a network with its parameters bound (`ict_jax.models.LPIPS`).
       weight: of each example.
 
     Raises:
