@@ -67,8 +67,8 @@ def test_config_builds_at_full_size(path, form):
     assert sum(a.size for a in jax.tree.leaves(state.params)) > 1000
 
 
-# By default one per network; in CI all.
-QUICK = ("digits", "cifar10_ict", "imagenet64_ict")
+# By default one dense network and one U-Net; in CI all.
+QUICK = ("digits", "cifar10_ict")
 
 
 def trained(path):

@@ -317,6 +317,7 @@ def test_sigterm_saves_and_exits_with_its_own_code(tmp_path):
     assert (tmp_path / "w" / "checkpoints" / str(step) / "ema").is_dir()
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_of_a_save_loses_only_that_save(tmp_path):
     """Kill -9 while a temporary directory exists; the next start resumes from a whole step."""
     store = tmp_path / "w" / "checkpoints"
