@@ -32,6 +32,15 @@ def test_a_table_has_its_rows_in_order_with_intervals_over_the_seeds():
     assert "| N = 11 | 1 | 1.000 | 0.500 |" in second
 
 
+def test_where_the_truth_is_not_known_there_is_no_column_of_it():
+    ict = {"one_step": {"fd": 2.0}, "two_step": {"fd": 1.5}}
+    lines = tables.markdown(
+        "fashion_mnist", {"floor": {"fd": 0.1, "error": {}}, "iCT, seed 0": ict}
+    ).splitlines()
+    assert lines[0] == "| floor 0.100 | seeds | one step | two steps |"
+    assert lines[1:] == ["|---|---|---|---|", "| iCT | 1 | 2.000 | 1.500 |"]
+
+
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0, 4.0]])
 def test_an_interval_holds_the_mean(values):
     assert tables.interval(values).startswith(f"{np.mean(values):.3f}")
