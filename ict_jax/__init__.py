@@ -12,6 +12,7 @@ from ict_jax.core.errors import ArgumentError as ArgumentError
 from ict_jax.core.losses import consistency_loss as consistency_loss
 from ict_jax.core.losses import default_huber_c as default_huber_c
 from ict_jax.core.losses import inverse_gap as inverse_gap
+from ict_jax.core.losses import mean_absolute_distance as mean_absolute_distance
 from ict_jax.core.losses import mean_squared_distance as mean_squared_distance
 from ict_jax.core.losses import pseudo_huber as pseudo_huber
 from ict_jax.core.losses import squared_distance as squared_distance

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
 import ict_jax
 from configs import cd, ct, ect, edm, scd, sct
-from ict_jax import build, checks, interop, loop
+from ict_jax import build, checks, interop, loop, objectives
 from ict_jax.checkpoints import load_consistency_fn, load_ema
 from ict_jax.checkpoints.reading import read_items
+from ict_jax.core.objectives import Draws
 from ict_jax.stop import Interrupted
 from tests.helpers import command
 from tests.test_loop import stop_at
@@ -152,6 +154,20 @@ def test_what_cannot_be_distilled_is_refused(diffusion, tmp_path):
     wider.model.width = 32
     with pytest.raises(ict_jax.ArgumentError, match=r"diffusion_from=.* is another network"):
         loop.train(wider, tmp_path / "d")
+
+
+@pytest.mark.parametrize(("metric", "of"), [("squared_l2", np.square), ("l1", np.abs)])
+def test_metrics_by_name_are_means_over_an_example(metric, of):
+    """As in the CM authors' code; RAdam's first updates feel the difference to a sum."""
+    config = smoke(ct)
+    config.objective.metric = metric
+    x, noise = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 1))
+    draws = Draws(noise, jnp.full(4, 0.1), jnp.full(4, 0.5))
+    losses, _ = objectives.build_objective(config).loss(
+        lambda x, sigma: 2 * x, x, draws, target=lambda x, sigma: x
+    )
+    expected = of(np.float64(x) + 0.9 * np.float64(noise)).mean((1, 2, 3))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_parts_that_do_not_fit_are_refused(tmp_path):

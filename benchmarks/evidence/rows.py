@@ -205,10 +205,11 @@ U_NET = {
 
 
 FASHION = {
-    **{
-        name: _without_dropout(PATH[name])
-        for name in ("CT, squared l2", "+ Pseudo-Huber", "+ doubling curriculum")
-    },
+    "CT, squared l2": _without_dropout(Row()),
+    "   the sum of squares instead of the mean": _without_dropout(
+        Row(mistake=mistakes.summed_squares)
+    ),
+    **{name: _without_dropout(PATH[name]) for name in ("+ Pseudo-Huber", "+ doubling curriculum")},
     "iCT": Row(begin=ict),
     "   Pseudo-Huber of each pixel instead": Row(begin=ict, mistake=mistakes.huber_of_each_pixel),
 }

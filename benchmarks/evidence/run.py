@@ -103,8 +103,8 @@ def run_if_new(
 def identity(table: str, name: str, seed: int) -> str:
     """Of what a row trains, and of its teacher; a result of another one does not count.
 
-    It knows the config and the name of the mistake, not the code: after a change of a mistake, of
-    a place's data or of a judge, remove the results.
+    It knows the config and the name of the mistake, not the code: after a change of a loss, of a
+    mistake, of a place's data or of a judge, remove the results.
     """
     row = TABLES[table].rows[name]
     section = TABLES[table].config(name, seed).copy_and_resolve_references().to_dict()

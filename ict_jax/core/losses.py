@@ -64,7 +64,7 @@ def mean_squared_distance(prediction: Data, target: Data, /) -> PerExample:
     """||prediction - target||^2 / d of each example, the mean over its d numbers.
 
     RAdam does not normalise its first five updates (at b2 = 0.999): there the sum instead of the
-    mean is a d times higher learning rate, with which CT diverges on images.
+    mean is a d times higher learning rate, with which CT diverges on Fashion-MNIST.
 
     Raises:
       ArgumentError: the two shapes differ.

@@ -134,6 +134,7 @@ def test_squares_are_summed():
     mean = loss()
     with mistakes.summed_squares():
         np.testing.assert_allclose(loss(), 64 * mean, rtol=1e-5)
+    np.testing.assert_array_equal(loss(), mean)
 
 
 def test_the_constant_weight_is_zero():

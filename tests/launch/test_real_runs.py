@@ -136,13 +136,7 @@ def slurm():
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        pytest.param(["--signal=TERM"], id="signal", marks=pytest.mark.variant),
-        pytest.param([], id="cancel"),
-    ],
-)
+@pytest.mark.parametrize("how", [["--signal=TERM"], []], ids=["signal", "cancel"])
 def test_slurm_stop_and_resume(how, slurm, tmp_path):
     def slurm_command(*words):
         return subprocess.run(
