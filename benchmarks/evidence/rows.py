@@ -145,7 +145,7 @@ MISTAKES = {
         begin=ct.get_config, mistake=mistakes.summed_squares
     ),
 }
-"""What others got wrong, each on the same run; some are among `WITHOUT` already."""
+"""What others got wrong, and last a mistake of our own in CT; some are among `WITHOUT` already."""
 
 
 def _trigflow(form: str) -> Any:
