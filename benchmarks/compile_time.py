@@ -8,7 +8,6 @@ Allocates no parameters. Compilation is for the devices that JAX finds.
 import argparse
 import importlib.util
 import itertools
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ict_jax import build, checks
+from ict_jax.cli.common import let_import
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
 
 def load(path: Path) -> build.Config:
     """The config in a file."""
-    sys.path.insert(0, str(path.resolve().parent.parent))  # config files import each other
+    let_import(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

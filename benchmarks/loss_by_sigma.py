@@ -20,9 +20,10 @@ from matplotlib import pyplot
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ict_jax
-from ict_jax import build, objectives
+from ict_jax import build, checks, objectives
 from ict_jax.checkpoints import load_ema
 from ict_jax.checkpoints.store import DIRECTORY
+from ict_jax.data import Dataset
 from ict_jax.training.step import SIGMA_BIN_EDGES, scale_images, sigma_bin_names
 
 
@@ -37,7 +38,8 @@ def main() -> None:
     arguments = parser.parse_args()
     steps = sorted(int(p.name) for p in (arguments.workdir / DIRECTORY).iterdir() if p.is_dir())
     config = load_ema(arguments.workdir, step=steps[-1]).config
-    measure = make_measure(config, arguments.per_bin)
+    config, dataset = checks.dataset_of_checkpoint(config, str(arguments.workdir))
+    measure = make_measure(config, dataset, arguments.per_bin)
     losses = {"0": measure(jax.jit(build.build_init_state(config))().params)}
     for step in steps:
         losses[str(step)] = measure(load_ema(arguments.workdir, step=step).params)
@@ -55,9 +57,11 @@ def main() -> None:
     draw(result, arguments.out.with_suffix(".png"))
 
 
-def make_measure(config: build.Config, per_bin: int) -> Callable[[build.Params], list[float]]:
+def make_measure(
+    config: build.Config, dataset: Dataset, per_bin: int
+) -> Callable[[build.Params], list[float]]:
     """`measure(params)` -> mean loss in each bin of sigma_hi, on the grid of N = s1 + 1."""
-    test = build.build_dataset(config).test
+    test = dataset.test
     sigmas = ict_jax.karras_sigmas(config.discretization.s1 + 1).astype(np.float32)
     bins = np.searchsorted(SIGMA_BIN_EDGES, sigmas[1:])
     bind = build.build_bind(config)

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.data import Dataset, measured_part, root_mean_square
+from ict_jax.data import Dataset, measured_part, places, root_mean_square
 from ict_jax.objectives import build_discretization, metric_network
 from ict_jax.training.parallel import check_batch_size
 
@@ -86,6 +86,30 @@ def resolve(config: Config, dataset: Dataset | None) -> Config:
                 config.precondition.sigma_data = root_mean_square(images)
     check_resolved(config)
     return config
+
+
+def dataset_of_checkpoint(
+    config: Config, checkpoint: str, data_dir: str | None = None
+) -> tuple[Config, Dataset]:
+    """The data set of a checkpoint, from a place that the user has named, and the config with it.
+
+    Args:
+      config: of the checkpoint; whoever made that may have written anything into it.
+      checkpoint: as the user gave it.
+      data_dir: where the data is, as the user says; default: where the config says, if the user
+        has named that place before.
+
+    Raises:
+      ArgumentError: the user has not, or the data is not there or does not fit.
+    """
+    config = config.copy_and_resolve_references()
+    place = places.choose(config.data.get("data_dir"), data_dir, checkpoint)
+    with config.unlocked(), config.ignore_type():
+        config.data.data_dir = place
+    dataset = build.build_dataset(config)
+    places.remember(data_dir)
+    check_classes(config, dataset)
+    return resolve(config, dataset), dataset
 
 
 def is_stated(config: Config) -> bool:

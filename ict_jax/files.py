@@ -7,12 +7,12 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO, TypeVar
 
 from etils import epath
 
-from ict_jax.core.errors import ArgumentError
+from ict_jax.core.errors import ArgumentError, require
 
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
@@ -61,6 +61,38 @@ def failures() -> tuple[type[Exception], ...]:
 def is_remote(path: str | os.PathLike) -> bool:
     """Whether a path is a URL, as in gs://bucket/run."""
     return "://" in os.fspath(path)
+
+
+def contained(name: str, where: object) -> PurePosixPath:
+    """A relative path, as a bucket, an archive or a set names what it holds.
+
+    Args:
+      name: chosen by whoever made that.
+      where: what it stands in, for the message.
+
+    Raises:
+      ArgumentError: it leads out of the directory that it is relative to, or names nothing in it.
+    """
+    path = PurePosixPath(name)
+    require(
+        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name,
+        f"{where} names {name!r}, which leads out of its directory; whoever made it may mean harm: "
+        "get it from elsewhere, or rename that.",
+    )
+    return path
+
+
+def inside(directory: Path, name: str, where: object) -> Path:
+    """The place below a directory of what has a name that others chose; it need not exist.
+
+    Raises:
+      ArgumentError: the name leads out of the directory, or it or a part of it is a link there.
+    """
+    path = directory
+    for part in contained(name, where).parts:
+        path = path / part
+        require(not path.is_symlink(), f"{path} is a link, which is not followed; remove it.")
+    return path
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from ict_jax.checkpoints.reading import Damaged
 from ict_jax.checkpoints.store import DIRECTORY, Checkpoints
 from ict_jax.console import say
 from ict_jax.core.errors import require
-from ict_jax.data import Batches, Dataset
+from ict_jax.data import Batches, Dataset, places
 from ict_jax.environment import record_start
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.files import writable_directory, writing
@@ -88,7 +88,7 @@ def check_parts(
     """Checks a config and resolves it.
 
     Args:
-      config: as made by a file in `configs/`.
+      config: as made by a file in `configs/`; the user's own, whose place of data is remembered.
       with_data: whether to load the data; without it the config must state what comes from it.
       devices: of the mesh; default: all of the job.
 
@@ -100,6 +100,7 @@ def check_parts(
     checks.check_batch(config, mesh)
     dataset = build.build_dataset(config) if with_data else None
     if dataset is not None:
+        places.remember(config.data.get("data_dir"))
         checks.check_classes(config, dataset)
     return checks.resolve(config, dataset), mesh, dataset
 

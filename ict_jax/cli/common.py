@@ -1,6 +1,9 @@
 """What the commands share: flags, one-sentence errors, exit codes, seed and sigma lists."""
 
+import importlib.machinery
+import importlib.util
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +71,7 @@ def run(
 
 
 def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
-    """Defines --config, with the directory of the config file made importable first.
+    """Defines --config, with the other configs of its directory importable.
 
     Raises:
       ArgumentError: the file does not exist.
@@ -81,9 +84,31 @@ def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
             continue
         path = Path((value if equals else following).split(":")[0])
         require(path.is_file(), f"--config={path} is not a file; give one of configs/*.py.")
-        # Config files import each other as configs.NAME.
-        sys.path.insert(0, str(path.resolve().parent.parent))
+        let_import(path.resolve().parent)
     config_flags.DEFINE_config_file("config", None, text, flag_values=values, sys_argv=argv)
+
+
+def let_import(directory: Path) -> None:
+    """Makes `import DIRECTORY.NAME` find the files of a directory, and nothing that lies beside it.
+
+    Config files import each other as configs.NAME. A directory of another name hides nothing that
+    can be imported without it.
+    """
+
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        if name != directory.name:
+            return None
+        found = [str(directory)]
+        if (file := directory / "__init__.py").is_file():
+            return importlib.util.spec_from_file_location(
+                name, file, submodule_search_locations=found
+            )
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = found
+        return spec
+
+    finder: Any = types.SimpleNamespace(find_spec=find_spec)
+    sys.meta_path.insert(0 if directory.name == "configs" else len(sys.meta_path), finder)
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:

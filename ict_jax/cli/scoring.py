@@ -1,6 +1,8 @@
 """What the commands share that score a checkpoint."""
 
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
     from ict_jax.build import Config
     from ict_jax.data import Dataset
+
+RESULTS = re.compile(r"evaluation|.*\.(json|png|npz)")
+"""What is written into the directory for results, which may be somebody else's run."""
 
 GRID = "ict_jax.cli.evaluate --protocol=train-set --steps=N: its levels are the Karras grid"
 """What a diffusion model is scored by."""
@@ -70,6 +75,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "The .npz of the protocol imagenet64-adm-50k.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Where the data of the model is (default: where its run had it, if on this machine; where "
+        "the checkpoint of somebody else says, nothing is read).",
+        flag_values=values,
+    )
     flags.DEFINE_integer("first_seed", 0, "Seed of the first image.", flag_values=values)
     flags.DEFINE_string(
         "labels",
@@ -111,7 +123,7 @@ def open_model(
     """
     from ict_jax import build, checks, processes  # late: --help and mistakes answer at once
     from ict_jax.checkpoints import load_ema, locate
-    from ict_jax.files import to_path, writable_directory
+    from ict_jax.files import is_remote, to_path, writable_directory
     from ict_jax.training import parallel
 
     checkpoint = common.value(values, "checkpoint")
@@ -128,14 +140,23 @@ def open_model(
             f"--checkpoint={checkpoint} is a diffusion model, and this command, as asked, scores "
             f"consistency models; use {diffusion_use}.",
         )
-        dataset = None
+        dataset, data_dir = None, common.value(values, "data_dir")
+        require(
+            with_data or data_dir is None,
+            f"--data_dir={data_dir} was given, and these scores need no data of the model; leave "
+            "it out.",
+        )
         if with_data:
-            dataset = build.build_dataset(config)
-            checks.check_classes(config, dataset)
-            config = checks.resolve(config, dataset)
+            config, dataset = checks.dataset_of_checkpoint(config, checkpoint, data_dir)
         # A step stands in the checkpoints directory of its work directory.
         out = to_path(common.value(values, "out") or locate(checkpoint).parent.parent)
         writable_directory(out, "--out")
+        for path in () if is_remote(out) else Path(out).iterdir():
+            require(
+                not (path.is_symlink() and RESULTS.fullmatch(path.name)),
+                f"{path} is a link, through which results would be written elsewhere; remove it, "
+                "or give another --out.",
+            )
     return Model(mesh, params, config, step, dataset, out)
 
 

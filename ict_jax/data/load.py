@@ -8,7 +8,7 @@ from ict_jax.data.fashion_mnist import load_fashion_mnist
 from ict_jax.data.folder import load_folder
 from ict_jax.data.images import Dataset
 from ict_jax.data.remote import local_copy
-from ict_jax.data.tfds_source import load_tfds
+from ict_jax.data.tfds_source import load_tfds, set_directory
 from ict_jax.files import is_remote
 
 
@@ -39,7 +39,8 @@ def load_data(
     """
     if data_dir is not None and is_remote(data_dir):
         # Of prepared sets, which lie side by side, only the one that is asked for.
-        data_dir = local_copy(data_dir, name.removeprefix("tfds:") if ":" in name else "")
+        one = set_directory(name.removeprefix("tfds:")) if name.startswith("tfds:") else ""
+        data_dir = local_copy(data_dir, one)
     if name == "digits":
         return load_digits()
     if name == "fashion_mnist":

@@ -11,7 +11,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ict_jax.core.errors import ArgumentError, require
 
 COLOUR_MODES = ("RGB", "RGBA", "P", "L", "LA", "1")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What Pillow decodes itself; others, as EPS, it hands to programs, whatever a file is called."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def open_image(source: Path | io.BytesIO) -> Image.Image:
+    """`PIL.Image.open` for files that others made: of `FORMATS` alone."""
+    return Image.open(source, formats=FORMATS)
 
 
 def decode(path: Path, smallest: int) -> Image.Image:
@@ -22,7 +29,7 @@ def decode(path: Path, smallest: int) -> Image.Image:
         its short side has fewer than `smallest` pixels.
     """
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             _check(opened, path, smallest)
             image = ImageOps.exif_transpose(opened)
             if image.mode in ("RGBA", "LA", "P") or "transparency" in image.info:
@@ -68,7 +75,7 @@ def decode_as_adm(content: bytes, name: str) -> Image.Image:
       ArgumentError: no image, or cut off; `name` is the file's.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             return image.convert("RGB")
     except MemoryError:
         raise

@@ -1,16 +1,21 @@
 """Image sets prepared by TensorFlow Datasets or by `prepare`, read without TensorFlow."""
 
+import contextlib
 import io
 import math
+import os
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.images import Dataset, ImageSet, split_test
+from ict_jax.data.preprocess import open_image
+from ict_jax.files import contained
 
 MEMORY_BYTES = 2**31
 """Training splits up to this size are read into memory unless the config says otherwise."""
@@ -65,7 +70,7 @@ class StoredSet:
     def _example(self, place: int) -> tuple[np.ndarray, int]:
         try:
             example = self._source[place]
-            with Image.open(io.BytesIO(example["image"])) as image:
+            with open_image(io.BytesIO(example["image"])) as image:
                 pixels = np.asarray(image)
         except Exception as error:  # array_record and Pillow raise many kinds for damaged files
             raise ArgumentError(
@@ -102,6 +107,7 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
     import tensorflow_datasets as tfds
 
     what = f"data.name='tfds:{name}'"
+    set_directory(name)
     if name.startswith(DOWNSAMPLED):
         logging.warning(
             "%s is the ImageNet of Chrabaszcz et al., 2017, resized without cropping; "
@@ -110,11 +116,17 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         )
     encoded = {"image": tfds.decode.SkipDecoding()}  # decoded here, by Pillow
     try:
-        builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        with _own_features_only(what):
+            builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         held_out = [split for split in ("validation", "test") if split in builder.info.splits]
+        splits = ("train", *(held_out or ["test"]))
+        # TFDS takes the config, and the names of the files, from what the set says of itself.
+        if data_dir is not None:
+            contained(os.path.relpath(builder.data_dir, os.path.expanduser(data_dir)), what)
+        for path in (path for split in splits for path in builder.info.splits[split].filepaths):
+            contained(os.path.relpath(path, builder.data_dir), what)
         train, *others = (
-            StoredSet(what, builder.as_data_source(split, decoders=encoded))
-            for split in ("train", *(held_out or ["test"]))
+            StoredSet(what, builder.as_data_source(split, decoders=encoded)) for split in splits
         )
         num_classes = builder.info.features["label"].num_classes
     except ArgumentError:
@@ -133,6 +145,45 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
     return Dataset(
         f"tfds:{name}", train.read_all() if in_memory else train, validation, test, num_classes
     )
+
+
+def set_directory(name: str) -> str:
+    """Where a set lies in its data directory: the name, and that of a config, without a version.
+
+    Raises:
+      ArgumentError: it is another name, as of sets that TFDS would get from others' code.
+    """
+    found = re.fullmatch(r"(\w+(?:/[\w-][\w.-]*)?)(?::[\d.*]+)?", name)
+    if found is None:
+        raise ArgumentError(
+            f"tfds:{name} is no name of a set on disk, expected NAME, NAME/CONFIG or either and "
+            ":VERSION, as in tfds:cifar10; choose another."
+        )
+    return found[1]
+
+
+@contextlib.contextmanager
+def _own_features_only(what: str) -> Iterator[None]:
+    """In it TFDS imports no class of features that the files of a set name, but has its own."""
+    from tensorflow_datasets.core.features.feature import FeatureConnector
+
+    connector: Any = FeatureConnector
+    original = vars(connector)["cls_from_name"]
+
+    def find(cls: Any, name: str) -> Any:
+        known = cls._registered_features.get(name)
+        require(
+            known is not None,
+            f"{what} has features of the class {name!r}, which is none of TFDS and was not "
+            "imported; choose another set.",
+        )
+        return known
+
+    connector.cls_from_name = classmethod(find)
+    try:
+        yield
+    finally:
+        connector.cls_from_name = original
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import IO
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.folder import check_name
+from ict_jax.files import contained
 from ict_jax.prepare.pictures import ImageNetPicture
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -136,6 +137,7 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int]]:
             for member in outer:
                 if not member.isfile():
                     continue
+                contained(member.name, path)
                 if not member.name.endswith(".tar"):
                     yield member.name, str(path), member.offset_data, member.size
                     continue

@@ -6,6 +6,7 @@ from typing import Any
 
 from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError, require
+from ict_jax.data.tfds_source import set_directory
 
 
 def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -> Path:
@@ -21,6 +22,7 @@ def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -
       ArgumentError: TensorFlow is not installed, the name is unknown, or a file is missing, wrong
         or cannot be downloaded.
     """
+    set_directory(name)
     require(
         importlib.util.find_spec("tensorflow") is not None,
         f"preparing {name!r} is done by TensorFlow Datasets, which needs TensorFlow for it: pip "
