@@ -157,7 +157,7 @@ def test_of_steps_that_were_repeated_the_later_file_counts(tmp_path):
 def test_a_clock_set_back_between_starts_drops_nothing(tmp_path):
     made = make_run(tmp_path / "run", step=0)
     # Step, time of the start, time in the file's name, and the steps that were logged.
-    starts = [(0, 900, 990, (5, 10, 15)), (10, 400, 410, (15, 20)), (10, 950, 995, (15, 20, 25))]
+    starts = [(0, 900, 990, (5, 10, 15)), (10, 400, 410, (15, 20)), (10, 450, 500, (15, 20, 25))]
     (made / "environment.json").write_text(
         json.dumps([{"step": step, "time": f"{time:04d}"} for step, time, *_ in starts])
     )

@@ -25,7 +25,8 @@ def test_sums_are_those_of_whole_numbers():
 
 
 def test_the_plain_sum_is_the_first_number():
-    assert plain_sum(TREE) == parallel.fingerprint_of(jax.tree.map(jnp.asarray, TREE))[0]
+    for tree in (TREE, [np.full(3, -1, np.int32)] * 2):
+        assert plain_sum(tree) == parallel.fingerprint_of(jax.tree.map(jnp.asarray, tree))[0]
 
 
 def test_a_bit_a_place_and_a_leaf_are_told_apart():
