@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -21,10 +23,17 @@ def to_path(text: str | os.PathLike) -> epath.Path:
     """A path on a disk, made absolute, or in a bucket.
 
     Raises:
-      ArgumentError: what reads buckets is not installed.
+      ArgumentError: what reads buckets is not installed, or would take the name for a pattern.
     """
     if not is_remote(text):
-        return epath.Path(Path(text).absolute())
+        path = Path(text).absolute()
+        # To epath /s3/x is s3://x.
+        return epath.Path(f"/{path}" if path.parts[1:2] in _MOUNTS else path)
+    require(
+        not re.search(r"[\[\]*?\\]", os.fspath(text)),
+        f"{text} is in a bucket and has one of the characters [ ] * ? \\, which what reads buckets "
+        "takes for patterns; give it another name.",
+    )
     path = epath.Path(text)
     try:
         import fsspec.config
@@ -42,6 +51,37 @@ def to_path(text: str | os.PathLike) -> epath.Path:
             f"{text} cannot be reached ({error}); check the name of the bucket and log in, as with "
             "gcloud auth application-default login."
         ) from error
+    return path
+
+
+_MOUNTS = [("gs",), ("s3",), ("az",), ("hf",)]
+_NOT_LITERAL = re.compile(r"[\[\]*?\\\udc80-\udcff]|\.__lock(/|$)")
+"""In a path: Orbax globs it, TensorStore reads \\ as / and refuses the others."""
+
+
+def literal(directory: epath.Path) -> epath.Path:
+    """A name of an existing directory that Orbax and TensorStore take as it stands.
+
+    Most often its own; otherwise that of its descriptor, held until the process ends.
+
+    Raises:
+      ArgumentError: the system has no such names.
+    """
+    name = os.fspath(directory)
+    if is_remote(directory) or not _NOT_LITERAL.search(name):
+        return directory
+    found = os.stat(name)
+    return _descriptor(name, found.st_dev, found.st_ino)
+
+
+@functools.cache
+def _descriptor(name: str, *_place: int) -> epath.Path:
+    path = epath.Path(f"/proc/self/fd/{os.open(name, os.O_RDONLY)}")
+    require(
+        path.is_dir(),
+        f"{name!r} has one of the characters [ ] * ? \\, is not UTF-8 or ends with .__lock, which "
+        "works on Linux alone; give a directory with another name.",
+    )
     return path
 
 

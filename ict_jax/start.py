@@ -184,21 +184,21 @@ def from_newest(checkpoints: Checkpoints, read: Callable[[int], Any]) -> Any:
     Damaged ones are named and set aside.
 
     Raises:
-      ArgumentError: all of them are damaged.
+      ArgumentError: all of them are damaged, now or at an earlier start.
     """
-    damaged = None
     while (step := checkpoints.latest_step()) is not None:
         try:
             return read(step)
         except Damaged as error:
-            damaged = error
             aside = checkpoints.set_aside(step)
             say(f"WARNING: {error.reason}; it was moved to {aside}")
-    require(
-        damaged is None,
-        "every checkpoint of this run was damaged; copy a good one back into its checkpoints "
-        "directory, or start anew in another --workdir.",
-    )
+    with together():
+        damaged = checkpoints.damaged_steps()
+        require(
+            not damaged,
+            f"every checkpoint of this run was damaged, those of the steps {damaged}; copy a good "
+            "one back into its checkpoints directory, or start anew in another --workdir.",
+        )
 
 
 def describe(mesh: Mesh) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 
 import jax
 import numpy as np
@@ -294,7 +295,11 @@ def lose_fingerprint_of_state(step):
 
 DAMAGED, OTHER = reading.Damaged, ict_jax.ArgumentError
 STATES = {
-    "state lost": (lambda step: None, DAMAGED, "checkpoints/20 has lost its state; delete that"),
+    "state lost": (
+        lambda step: None,
+        DAMAGED,
+        "checkpoints/20 is damaged: it has lost its state; del",
+    ),
     "of imported weights": (lose_fingerprint_of_state, OTHER, "has no state: if it is of imported"),
     "of unknown origin": (lambda step: shutil.rmtree(step / "fingerprint"), OTHER, "has no state"),
 }
@@ -348,6 +353,8 @@ PASSING = [
     PermissionError(errno.EACCES, "Permission denied"),
     ConnectionResetError(),
     MemoryError(),
+    OSError(errno.EMFILE, "Too many open files"),
+    ValueError("RESOURCE_EXHAUSTED: Failed to open [OS error 24: EMFILE Too many open files]"),
 ]
 
 
@@ -383,12 +390,102 @@ def test_a_directory_that_cannot_be_looked_at_is_not_lost(copied, monkeypatch):
     assert (step / "hidden").is_dir()
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("NOT_FOUND: x"), FileNotFoundError(errno.ENOENT, "gone"), KeyError("ema")]
-)
-def test_what_is_lost_is_damaged(error):
-    with pytest.raises(DAMAGED, match="cannot be read"), reading.reading(files.to_path("/nowhere")):
+ERRORS = [ValueError("NOT_FOUND: x"), FileNotFoundError(errno.ENOENT, "gone"), KeyError("ema")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=str)
+def test_what_is_lost_is_damaged(copied, error):
+    _, step = copied
+    shutil.rmtree(step / "ema")
+    with pytest.raises(DAMAGED, match="cannot be read"), reading.reading(files.to_path(step)):
         raise error
+
+
+def refused(opened, step, act, message):
+    """What `act` raises calls nothing damaged, advises to delete nothing, and nothing is moved."""
+    with pytest.raises(OTHER, match=message) as caught:
+        start.from_newest(opened, act)
+    assert type(caught.value) is OTHER and "delete" not in str(caught.value)
+    assert not (step.parent.parent / layout.DAMAGED).exists()
+
+
+@pytest.mark.parametrize("error", [*ERRORS, RuntimeError("a bug"), AssertionError()], ids=str)
+def test_what_stops_a_reader_of_whole_bytes_is_no_damage(copied, error):
+    opened, step = copied
+
+    def read(_):
+        with reading.reading(files.to_path(step)):
+            raise error
+
+    message = f"20 is whole and was not read as what it is .{type(error).__name__}"
+    refused(opened, step, read, message)
+    assert step.is_dir()
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("no zstd"), AttributeError("x"), TypeError()], ids=str
+)
+def test_where_no_checkpoint_can_be_read_none_is_damaged(copied, monkeypatch, error):
+    opened, step = copied
+
+    def restore(*_, **__):
+        raise error
+
+    monkeypatch.setattr(reading.ocp.Checkpointer, "restore", restore)
+    refused(opened, step, opened.config, "and nor could one that was just written")
+    assert step.is_dir()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("dtype, shape", [("float64", None), ("bfloat16", None), (None, (7, 5))])
+def test_other_dtypes_and_shapes_are_no_damage(copied, monkeypatch, dtype, shape):
+    """As with JAX_ENABLE_X64, or a network that the code makes otherwise now."""
+    opened, step = copied
+    init = build.build_init_params
+
+    def changed(config):
+        def other(key):
+            return jax.tree.map(
+                lambda a: jax.numpy.zeros(shape or a.shape, dtype or a.dtype), init(config)(key)
+            )
+
+        return other
+
+    monkeypatch.setattr(build, "build_init_params", changed)
+    with jax.enable_x64(dtype == "float64"):
+        refused(opened, step, lambda _: checkpoints.load_ema(step), "20 is whole and was not read")
+    monkeypatch.undo()
+    checkpoints.load_ema(step)
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("secs", [0, 0.5])
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_damage(copied, monkeypatch, secs):
+    opened, step = copied
+    restore = reading.ocp.Checkpointer.restore
+
+    def remove_and_restore(self, path, **arguments):
+        if path.name == "20" and (step / "ema").exists():
+            shutil.rmtree(step / "ema")
+            threading.Timer(secs, shutil.rmtree, [step]).start()
+        return restore(self, path, **arguments)
+
+    monkeypatch.setattr(reading.ocp.Checkpointer, "restore", remove_and_restore)
+    message = "20 was removed while it was read, .* run the same command again"
+    refused(opened, step, lambda _: checkpoints.load_ema(step), message)
+    gc.collect()
+
+
+def test_a_directory_of_checkpoints_is_never_advised_to_be_deleted(copied):
+    opened, step = copied
+    (step / "metrics").mkdir()
+    (step / "metrics" / "metrics").write_text("{")
+
+    def reopen(_):
+        store.Checkpoints(files.to_path(step.parent), scored=True)
+
+    refused(opened, step, reopen, "checkpoints cannot be read .JSONDecodeError")
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.png"])
@@ -456,9 +553,25 @@ def test_a_run_with_damaged_checkpoints_only_does_not_begin_anew(tmp_path, whole
     shutil.copytree(whole_run, workdir)
     for step in ("10", "20"):
         shutil.rmtree(workdir / "checkpoints" / step / "ema")
-    with pytest.raises(ict_jax.ArgumentError, match="every checkpoint of this run was damaged"):
-        loop.train(one_device(), workdir)
+    for _ in range(2):
+        with pytest.raises(OTHER, match=r"every checkpoint .* was damaged, those of .* \[10, 20\]"):
+            loop.train(one_device(), workdir)
+        assert not list((workdir / "checkpoints").iterdir())
+    os.rename(workdir / "damaged_checkpoints" / "10", workdir / "checkpoints" / "10")
+    shutil.copytree(whole_run / "checkpoints/10/ema", workdir / "checkpoints/10/ema")
+    loop.train(one_device(), workdir)
+    assert_same(final(workdir), final(whole_run))
     gc.collect()
+
+
+def test_a_work_directory_whose_name_is_a_pattern(tmp_path, whole_run, capsys):
+    workdir = tmp_path / "[a]*\\b" / "run[1]?"
+    loop.train(one_device(), workdir)
+    shutil.rmtree(workdir / "checkpoints" / "20")
+    loop.train(one_device(), workdir)
+    assert "resuming from step 10" in capsys.readouterr().out
+    assert_same(final(workdir), final(whole_run))
+    assert [path.name for path in tmp_path.iterdir()] == ["[a]*\\b"]
 
 
 def test_a_directory_named_by_a_number_is_a_work_directory(tmp_path, whole_run):

@@ -31,8 +31,10 @@ def remove_half_written(directory: epath.Path) -> None:
     """Removes what a save left that was cut off; to be called by all processes."""
     with together(), writing(directory, "the directory of checkpoints"):
         if is_main():
-            for half in directory.glob(f"*{HALF_WRITTEN}*"):
-                _remove(half)
+            directory.mkdir(parents=True, exist_ok=True)
+            for path in directory.iterdir():
+                if HALF_WRITTEN in path.name:
+                    _remove(path)
 
 
 def _remove(path: epath.Path) -> None:
@@ -65,3 +67,11 @@ def set_aside(step: epath.Path) -> epath.Path:
                 aside.rmtree()
             step.rename(aside)
     return aside
+
+
+def damaged_steps(directory: epath.Path) -> list[int]:
+    """The steps of the damaged checkpoints that were set aside from a directory."""
+    aside = directory.parent / DAMAGED
+    return (
+        sorted(int(p.name) for p in aside.iterdir() if p.name.isdecimal()) if aside.is_dir() else []
+    )

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.checkpoints.layout import DIRECTORY, HALF_WRITTEN, is_whole
+from ict_jax.checkpoints.passing import closed_way
 from ict_jax.checkpoints.reading import (
-    closed_way,
     fingerprints,
     read_fingerprints,
     read_items,
@@ -113,7 +113,7 @@ def locate(
       ArgumentError: nothing is there, or nothing whole, or not that step.
     """
     path = to_path(path)
-    with reading(path):
+    with reading(path, of_steps=True):
         return _locate(path, step, what)
 
 

@@ -8,7 +8,13 @@ from etils import epath
 
 from ict_jax.build import Config
 from ict_jax.checkpoints.kept import SCORE, manager_options
-from ict_jax.checkpoints.layout import DIRECTORY, newest_whole, remove_half_written, set_aside
+from ict_jax.checkpoints.layout import (
+    DIRECTORY,
+    damaged_steps,
+    newest_whole,
+    remove_half_written,
+    set_aside,
+)
 from ict_jax.checkpoints.reading import (
     damaged_elsewhere,
     fingerprints,
@@ -16,13 +22,14 @@ from ict_jax.checkpoints.reading import (
     read_items,
     read_json,
     reading,
+    reason_of,
     refuse_changed,
     require_state,
 )
 from ict_jax.checkpoints.save_barrier import SaveBarrier
 from ict_jax.console import say
 from ict_jax.core.errors import require
-from ict_jax.files import failures, writable_directory
+from ict_jax.files import failures, literal, writable_directory
 from ict_jax.processes import together
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
@@ -84,8 +91,8 @@ class Checkpoints:
     def _open(self) -> None:
         # Orbax's own cleaning runs on in a thread that a short-lived process does not wait for.
         remove_half_written(self._directory)
-        with together(), reading(self._directory):
-            self._manager = ocp.CheckpointManager(self._directory, options=self._options)
+        with together(), reading(self._directory, of_steps=True):
+            self._manager = ocp.CheckpointManager(literal(self._directory), options=self._options)
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, None without one."""
@@ -139,7 +146,8 @@ class Checkpoints:
             )
             config, saved = read_json(path, "config"), read_fingerprints(path)
         found = fingerprints(config, state=items["state"], ema=items["ema"])
-        refuse_changed(path, saved, found)
+        with together(elsewhere=damaged_elsewhere(path)):
+            refuse_changed(path, saved, found)
         fields = dict(items["state"])
         window = fields.pop("window")
         return TrainState(ema_params=items["ema"], **fields), window
@@ -164,6 +172,10 @@ class Checkpoints:
         aside = set_aside(self._directory / str(step))
         self._manager.reload()
         return aside
+
+    def damaged_steps(self) -> list[int]:
+        """The steps of the damaged checkpoints that were set aside."""
+        return damaged_steps(self._directory)
 
     def poll(self) -> None:
         """Notices a save in the background that has ended.
@@ -209,11 +221,10 @@ class Checkpoints:
         elif not self._abandoned:
             remove_half_written(self._directory)
         good = newest_whole(self._directory) or "none"
-        reason = " ".join(str(error).split())
-        reason = reason if len(reason) < 400 else f"{reason[:150]} ... {reason[-250:]}"
+        reason = reason_of(error, self._directory / str(step))
         text = (
-            f"the checkpoint of step {step} could not be saved ({type(error).__name__}: {reason}); "
-            f"the newest good one is {good}"
+            f"the checkpoint of step {step} could not be saved ({reason}); the newest good one is "
+            f"{good}"
         )
         if stopping:
             lost = (
@@ -269,7 +280,7 @@ def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) ->
     )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
         writer.save(
-            directory / str(step),
+            literal(directory) / str(step),
             args=ocp.args.Composite(
                 ema=ocp.args.StandardSave(params),
                 config=ocp.args.JsonSave(config.to_dict()),

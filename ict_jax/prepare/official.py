@@ -1,5 +1,6 @@
 """Sets of TFDS's own, prepared by TFDS, which needs TensorFlow for it."""
 
+import glob
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -
       name: in TFDS, for instance `fashion_mnist`.
 
     Raises:
-      ArgumentError: TensorFlow is not installed, the name is unknown, or a file is missing, wrong
-        or cannot be downloaded.
+      ArgumentError: TensorFlow is not installed, the name is unknown, `out` is a pattern to TFDS,
+        or a file is missing, wrong or cannot be downloaded.
     """
     set_directory(name)
+    require(
+        glob.escape(str(out)) == str(out),
+        f"--out={out} has one of the characters [ * ?, which TFDS takes for patterns; give a "
+        "directory with another name.",
+    )
     require(
         importlib.util.find_spec("tensorflow") is not None,
         f"preparing {name!r} is done by TensorFlow Datasets, which needs TensorFlow for it: pip "

@@ -2,8 +2,9 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 from google.protobuf.message import DecodeError
@@ -18,18 +19,21 @@ Curve = dict[int, float]
 FRAME_BYTES = 16  # around each record: its length and two checksums
 
 
-def read_scalars(files: Iterable[epath.Path], notes: list[str]) -> dict[str, Curve]:
+def read_scalars(
+    files: Iterable[epath.Path], starts: Sequence[dict[str, Any]], notes: list[str]
+) -> dict[str, Curve]:
     """The curve of each tag; where a resumed run repeated steps, the later file's values.
 
     Args:
       files: of events, in a bucket too.
+      starts: of the run, oldest first, as in `environment.read_starts`.
       notes: one is added for each file that cannot be read to its end.
     """
-    curves: dict[str, Curve] = {}
+    read: dict[epath.Path, dict[str, Curve]] = {}
     for file in sorted(files, key=_age):
         try:
             with _on_disk(file) as path:
-                new, whole = _read(path)
+                read[file], whole = _read(path)
         except failures() as error:
             notes.append(f"{file.name} cannot be read ({error}).")
             continue
@@ -38,11 +42,27 @@ def read_scalars(files: Iterable[epath.Path], notes: list[str]) -> dict[str, Cur
                 f"{file.name} ends within a record, as after a crash or while the run is still "
                 "writing; it was read up to there."
             )
+    curves: dict[str, Curve] = {}
+    for _, new in sorted(read.items(), key=lambda item: _order(item[1], starts)):
         for tag, curve in new.items():
             first = min(curve)
             before = {step: v for step, v in curves.get(tag, {}).items() if step < first}
             curves[tag] = before | dict(sorted(curve.items()))
     return curves
+
+
+def _order(curves: dict[str, Curve], starts: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Sorts the curves of files by their starts, where a clock set back keeps names from it.
+
+    A file is of the last start that went on from the newest step before the first one logged.
+    """
+    times = [str(start.get("time")) for start in starts]
+    logged = [step for curve in curves.values() for step in curve]
+    if times == sorted(times) or not logged:
+        return 0, 0
+    steps = [step if isinstance(step := start.get("step"), int) else 0 for start in starts]
+    before = [(step, place) for place, step in enumerate(steps) if step < min(logged)]
+    return max(before, default=(0, 0))[1], max(logged)
 
 
 def _age(file: epath.Path) -> tuple[int, int, str]:

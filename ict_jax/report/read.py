@@ -110,7 +110,8 @@ def _read_run(path: epath.Path) -> Left:
     notes: list[str] = []
     config = _config(path / "config.json")
     files = {file.name: file for file in path.iterdir()}
-    scalars = read_scalars([f for n, f in files.items() if "tfevents" in n], notes)
+    starts = read_starts(path)
+    scalars = read_scalars([f for n, f in files.items() if "tfevents" in n], starts, notes)
     saved = _newest_checkpoint(path / DIRECTORY)
     logged = max((max(curve) for curve in scalars.values()), default=0)
     stages, sigma_range = _noise_levels(config, notes)
@@ -132,7 +133,7 @@ def _read_run(path: epath.Path) -> Left:
         samples=samples,
         steps_with_samples=count,
         pictures=pictures,
-        starts=read_starts(path),
+        starts=starts,
         scores=_scores(files, notes),
         notes=notes,
     )

@@ -5,9 +5,15 @@ import fcntl
 import os
 import subprocess
 
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from etils import epath
+from ml_collections import ConfigDict
 
 from ict_jax import files
+from ict_jax.checkpoints import layout, reading, store
 from ict_jax.core.errors import ArgumentError
 
 
@@ -62,3 +68,49 @@ def test_a_full_disk_is_found_before_anything_is_done(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["filling"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+NAMES = ["run[1]", "[!a]", "**", "a*", "a?", "a]", "a\\b", os.fsdecode(b"\xff"), "x.__lock", "-x"]
+NAMES += [" a b ", "#", "%41", "é", "a\nb", "~", "{a}", "a:b", "gs:a", "42", "s3", "x.zarray"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_below_any_name_is_read_there(tmp_path, name):
+    workdir = files.to_path(tmp_path / name / "run")
+    params = {"w": jnp.arange(3.0)}
+    step = store.write_ema(workdir, params, ConfigDict({"a": 1}), 7)
+    assert os.fspath(step) == os.fspath(workdir / "checkpoints/7")
+    found = reading.read_items(step, ema=ocp.args.StandardRestore(params))["ema"]
+    np.testing.assert_array_equal(found["w"], params["w"])
+    assert reading.read_json(step, "config") == {"a": 1}
+    assert os.listdir(tmp_path) == [name] and os.listdir(step.parent) == ["7"]
+    layout.set_aside(step)
+    assert layout.damaged_steps(step.parent) == [7]
+
+
+def test_a_save_in_progress_in_a_directory_that_a_name_matches_is_left(tmp_path):
+    half = f"20.{layout.HALF_WRITTEN}-1"
+    for name in ("exp?", "exp1"):
+        (tmp_path / name / half).mkdir(parents=True)
+    layout.remove_half_written(epath.Path(tmp_path / "exp?"))
+    assert not (tmp_path / "exp?" / half).exists() and (tmp_path / "exp1" / half).exists()
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run?", "a*/run", "a\\b"])
+def test_patterns_in_a_bucket_are_refused(name):
+    with pytest.raises(ArgumentError, match=r"which what reads buckets takes for patterns; give"):
+        files.to_path(f"gs://bucket/{name}")
+
+
+@pytest.mark.parametrize("mount", ["gs", "s3", "az", "hf"])
+def test_a_mounted_directory_named_as_a_scheme_is_no_bucket(mount):
+    path = files.to_path(f"/{mount}/run")
+    assert not path.exists() and os.path.samefile(path.parent.parent, "/")
+
+
+def test_without_descriptors_by_name_a_pattern_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a[1]").mkdir()
+    monkeypatch.setattr(epath.Path, "is_dir", lambda _: False)
+    monkeypatch.setattr(type(epath.Path("/")), "is_dir", lambda _: False)
+    with pytest.raises(ArgumentError, match="which works on Linux alone; give a directory with"):
+        files.literal(files.to_path(tmp_path / "a[1]"))

@@ -154,6 +154,22 @@ def test_of_steps_that_were_repeated_the_later_file_counts(tmp_path):
     assert list(curves["only/first"]) == [5, 10, 15]
 
 
+def test_a_clock_set_back_between_starts_drops_nothing(tmp_path):
+    made = make_run(tmp_path / "run", step=0)
+    # Step, time of the start, time in the file's name, and the steps that were logged.
+    starts = [(0, 900, 990, (5, 10, 15)), (10, 400, 410, (15, 20)), (10, 450, 500, (15, 20, 25))]
+    (made / "environment.json").write_text(
+        json.dumps([{"step": step, "time": f"{time:04d}"} for step, time, *_ in starts])
+    )
+    for number, (_, _, named, steps) in enumerate(starts):
+        known = set(made.iterdir())
+        write_events(made, {step: {"train/loss": step + 100.0 * number} for step in steps})
+        (new,) = set(made.iterdir()) - known
+        new.rename(made / f"events.out.tfevents.{named}.host.7.0")
+    curve = read_run(made).scalars["train/loss"]
+    assert list(curve.items()) == [(5, 5), (10, 10), (15, 215), (20, 220), (25, 225)]
+
+
 def test_grids_of_many_steps_are_chosen_far_apart(tmp_path):
     made = make_run(tmp_path / "run", total_steps=300, step=290, report_every=400)
     left = read_run(made)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ict_jax.training import parallel
-from ict_jax.training.fingerprint import fingerprint
+from ict_jax.training.fingerprint import fingerprint, plain_sum
 
 TREE = {
     "a": np.linspace(-1, 1, 4096, dtype=np.float32).reshape(64, 64),
@@ -22,6 +22,11 @@ def test_sums_are_those_of_whole_numbers():
     plain = sum(a) % 2**32
     weighted = sum(bits * (2 * place + 1) for place, bits in enumerate(a)) % 2**32
     np.testing.assert_array_equal(fingerprint({"a": TREE["a"]}), [plain, weighted])
+
+
+def test_the_plain_sum_is_the_first_number():
+    for tree in (TREE, [np.full(3, -1, np.int32)] * 2):
+        assert plain_sum(tree) == parallel.fingerprint_of(jax.tree.map(jnp.asarray, tree))[0]
 
 
 def test_a_bit_a_place_and_a_leaf_are_told_apart():
