@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from ict_jax import build
@@ -52,6 +53,11 @@ def check_config(config: Config) -> None:
         config.matmul_precision in MATMUL_PRECISIONS,
         f"config.matmul_precision={config.matmul_precision!r} must be None or one of "
         f"{list(MATMUL_PRECISIONS[1:])}.",
+    )
+    require(
+        not jax.config.values["jax_enable_x64"],
+        "jax_enable_x64 is on, and training is of 32 bits; switch it off by "
+        "jax.config.update('jax_enable_x64', False), as the commands do.",
     )
     build_discretization(config)
     build.build_train_step(config)

@@ -22,6 +22,7 @@ from ict_jax.checkpoints.reading import (
     refuse_changed,
 )
 from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.randomness import seed_key
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 from ict_jax.files import to_path
 from ict_jax.training.state import Params
@@ -59,7 +60,7 @@ def load_ema(
     with reading(item):
         stored = read_json(item, "config")
         config = ConfigDict(stored)
-        shapes = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
+        shapes = jax.eval_shape(build.build_init_params(config), seed_key(0))
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
         )

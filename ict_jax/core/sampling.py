@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
+from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.precondition import per_example
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
@@ -23,7 +24,7 @@ def seed_keys(seeds: Integer[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
     if not isinstance(seeds, core.Tracer):
         check_seeds(seeds)
         seeds = jnp.asarray(np.asarray(seeds).astype(np.uint32))
-    return jax.vmap(jax.random.key)(seeds)
+    return jax.vmap(randomness.seed_key)(seeds)
 
 
 def check_seeds(seeds: Integer[Array, " b"] | Sequence[int]) -> None:
@@ -185,4 +186,4 @@ def _check_keys(keys: Key[Array, " b"]) -> None:
 
 def _noise(keys: Key[Array, " b"], shape: tuple[int, ...], index: int) -> Data:
     """Standard normal noise [b, *shape], the index-th of each key."""
-    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)
+    return jax.vmap(lambda key: randomness.normal(jax.random.fold_in(key, index), shape))(keys)

@@ -15,6 +15,7 @@ from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux
 from ict_jax.core.objectives import Objective
 from ict_jax.core.objectives.base import Loss
+from ict_jax.core.randomness import split, uniform
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
 from ict_jax.training.state import OWN, Params, TrainState, without_own
 
@@ -42,7 +43,7 @@ def scale_images(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
 
 def random_flip(key: Key[Array, ""], x: Data) -> Data:
     """Mirrors each image left to right with probability 1/2. Source: CM, Appendix C."""
-    mirrored = jax.random.bernoulli(key, shape=(len(x), 1, 1, 1))
+    mirrored = uniform(key, (len(x), 1, 1, 1)) < 0.5
     return jnp.where(mirrored, x[:, :, ::-1], x)
 
 
@@ -89,7 +90,7 @@ def make_train_step(
     part_loss = _part_loss(bind, objective, bind_denoiser, bind_loss)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+        keys = split(jax.random.fold_in(state.key, state.step), 3)
         x = scale_images(batch["image"])
         if flip:
             x = random_flip(keys[0], x)

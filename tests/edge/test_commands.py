@@ -71,6 +71,28 @@ def test_sample_needs_no_config(run, tmp_path):
     np.testing.assert_array_equal(part, saved["images"][2:5])
 
 
+def test_process_wide_settings_of_jax_change_nothing(run, tmp_path):
+    workdir, _ = run
+    arguments = (f"--checkpoint={workdir}", "--seeds=0-3", "--sigmas=80,0.8")
+    expected = command("sample", *arguments, f"--out={tmp_path}/a")
+    assert expected.returncode == 0 and "is not used" not in expected.stderr, expected.stderr
+    settings = {
+        "JAX_ENABLE_X64": "1",
+        "JAX_DEFAULT_PRNG_IMPL": "rbg",
+        "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_RANDOM_SEED_OFFSET": "5",
+        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+        "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+    }
+    assert {name.lower() for name in settings} == set(common.PINNED)
+    result = command("sample", *arguments, f"--out={tmp_path}/b", **settings)
+    assert result.returncode == 0, result.stderr
+    for name in settings:
+        assert f"note: {name}=" in result.stderr
+    images = [np.load(tmp_path / name / "samples.npz")["images"] for name in "ab"]
+    np.testing.assert_array_equal(*images)
+
+
 def test_evaluate_repeats_the_scores_of_the_run(run, tmp_path):
     workdir, _ = run
     result = command(
