@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import ArgumentError, Diverged, require
 
 PINNED = {
     "jax_enable_x64": False,
@@ -73,6 +73,9 @@ def run(
         # In one piece: other threads may be writing too.
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_ERROR
+    except Diverged as error:
+        sys.stderr.write(f"diverged: {error}\n")
+        return EXIT_DIVERGED
     except KeyboardInterrupt:
         print("interrupted at once: what was not yet saved is lost", file=sys.stderr)
         return EXIT_KILLED

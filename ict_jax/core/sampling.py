@@ -101,7 +101,7 @@ def sample(
 
     def denoise(x: Data, sigma: Float[Array, ""]) -> Data:
         x = f(x, jnp.full(len(keys), sigma))
-        return jnp.clip(x, -1, 1) if clip else x
+        return clipped(x) if clip else x
 
     x = denoise(levels[0] * _noise(keys, shape, 0), levels[0])
     for index in range(1, len(levels)):
@@ -152,7 +152,12 @@ def heun_sample(
 
     x, _ = jax.lax.scan(step, levels[0] * _noise(keys, shape, 0), (levels[:-1], levels[1:]))
     x = denoiser(x, jnp.full(len(keys), levels[-1]))
-    return jnp.clip(x, -1, 1) if clip else x
+    return clipped(x) if clip else x
+
+
+def clipped(x: Data) -> Data:
+    """x within [-1, 1]; what is infinite becomes NaN, so that no image comes of it."""
+    return jnp.where(jnp.isinf(x), jnp.nan, jnp.clip(x, -1, 1))
 
 
 def heun_step(denoiser: ConsistencyFn, x: Data, sigma: Sigmas, following: Sigmas) -> Data:

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
+from ict_jax.checkpoints import load_ema, store
 from ict_jax.cli import common
 from tests.helpers import ROOT, command
 
@@ -91,6 +94,34 @@ def test_process_wide_settings_of_jax_change_nothing(run, tmp_path):
         assert f"note: {name}=" in result.stderr
     images = [np.load(tmp_path / name / "samples.npz")["images"] for name in "ab"]
     np.testing.assert_array_equal(*images)
+
+
+def scaled(workdir, out, factor):
+    """A work directory with the averaged parameters of another, multiplied."""
+    params, config, step = load_ema(workdir)
+    params = jax.tree.map(lambda leaf: leaf * factor, params)
+    store.write_ema(epath.Path(out), params, config, step)
+    return out
+
+
+@in_this_process
+@pytest.mark.parametrize("factor", [1e25, np.nan])
+def test_samples_that_are_not_finite_stop_every_command(run, tmp_path, factor, monkeypatch, capsys):
+    source = scaled(run[0], tmp_path / "bad", factor)
+    out = tmp_path / "out"
+    commands = {"sample": ["--seeds=0-3"], "evaluate": ["--num_samples=300"]}
+    commands["search_sigmas"] = commands["evaluate"]
+    if np.isnan(factor):
+        commands["export_weights"] = []
+        out = tmp_path / "out.safetensors"
+    for name, arguments in commands.items():
+        arguments = [f"--checkpoint={source}", f"--out={out}", *arguments]
+        code, _, error = in_process(name, arguments, monkeypatch, capsys)
+        assert code == common.EXIT_DIVERGED, error
+        assert error.startswith("diverged: ") and error.count("\n") == 1, error
+        assert "NaN or infinite" in error
+    assert not list(tmp_path.rglob("samples.npz")) and not list(tmp_path.rglob("scores.json"))
+    assert not list(tmp_path.rglob("sigmas.json")) and not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_evaluate_repeats_the_scores_of_the_run(run, tmp_path):
