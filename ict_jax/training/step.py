@@ -17,6 +17,7 @@ from ict_jax.core.objectives import Objective
 from ict_jax.core.objectives.base import Loss
 from ict_jax.core.randomness import split, uniform
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
+from ict_jax.data.images import require_uint8
 from ict_jax.training.state import OWN, Params, TrainState, without_own
 
 Batch: TypeAlias = dict[str, Array]
@@ -37,7 +38,14 @@ class Bind(Protocol):
 
 
 def scale_images(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """uint8 to float32 in [-1, 1], x / 127.5 - 1. Source: CM authors' code."""
+    """uint8 to float32 in [-1, 1], x / 127.5 - 1.
+
+    Raises:
+      ArgumentError: the images are not uint8; floats may be in [-1, 1] already.
+
+    Source: CM authors' code.
+    """
+    require_uint8(images)
     return images.astype(jnp.float32) / 127.5 - 1
 
 
