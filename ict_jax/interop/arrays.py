@@ -64,7 +64,8 @@ def _take(array: np.ndarray, part: Slice, what: str) -> np.ndarray:
         f"{part.theirs} in {what} has shape {shape} and type {array.dtype}, expected floats for "
         f"{part.shape}; choose the network that it was made with.",
     )
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is infinite then is refused by `read_weights`
+        return array.astype(np.float32)
 
 
 def check_names(got: set[str], expected: set[str], what: str) -> None:
