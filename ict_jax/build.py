@@ -21,6 +21,7 @@ from ict_jax import models
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.objectives.base import Loss
 from ict_jax.core.precondition import as_consistency_fn, as_denoiser, as_trigflow
+from ict_jax.core.randomness import seed_key, split
 from ict_jax.core.sampling import heun_sample, sample
 from ict_jax.core.schedules import karras_sigmas
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
@@ -187,7 +188,7 @@ def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
     model = build_model(config)
 
     def init_params(key: Key[Array, ""]) -> Params:
-        x, one = jnp.zeros((1, *config.image_shape)), jnp.zeros(1)
+        x, one = (jnp.zeros(shape, jnp.float32) for shape in ((1, *config.image_shape), (1,)))
         return model.init(key, x, one, one.astype(jnp.int32))["params"]
 
     return init_params
@@ -200,11 +201,11 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
     names, init_own, metric = teacher_names(objective), objective.init_own, metric_network(config)
 
     def init_state() -> TrainState:
-        key_params, key_training = jax.random.split(jax.random.key(config.seed))
+        key_params, key_training = split(seed_key(config.seed))
         params = init_params(key_params)
         teachers = dict.fromkeys(names, params)
         if metric is not None:
-            images = jnp.zeros((1, *config.image_shape))
+            images = jnp.zeros((1, *config.image_shape), jnp.float32)
             teachers["metric"] = metric.init(key_params, images, images)["params"]
         own = None if init_own is None else init_own(key_params)
         return create_state(params, tx, key_training, teachers, own)

@@ -1,7 +1,10 @@
 """Configs checked, resolved and compared, before anything is compiled."""
 
+import dataclasses
+import math
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from ict_jax import build
@@ -20,6 +23,16 @@ COMPUTE_ONLY = (
 )
 """Other keys of which the same holds, to rounding."""
 
+
+FUNCTION_FREE = (
+    *("dropout", "dropout_max_resolution"),  # of training alone
+    "fourier_scale",  # of the first values of frequencies that are among the parameters
+    *("dtype", "remat", "scan_blocks"),  # how it is computed: to rounding
+)
+"""Fields of a network with which the same parameters are the same function."""
+
+TRIGFLOW = "trigflow"
+"""The precondition whose network means something else than that of all others."""
 
 ADDED = {
     "discretization.curriculum": "doubling",
@@ -52,6 +65,11 @@ def check_config(config: Config) -> None:
         config.matmul_precision in MATMUL_PRECISIONS,
         f"config.matmul_precision={config.matmul_precision!r} must be None or one of "
         f"{list(MATMUL_PRECISIONS[1:])}.",
+    )
+    require(
+        not jax.config.values["jax_enable_x64"],
+        "jax_enable_x64 is on, and training is of 32 bits; switch it off by "
+        "jax.config.update('jax_enable_x64', False), as the commands do.",
     )
     build_discretization(config)
     build.build_train_step(config)
@@ -145,6 +163,38 @@ def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
         elif a != b:
             found.append(f"{prefix}{key} ({a!r} -> {b!r})")
     return found
+
+
+def differing_function(theirs: Config, ours: Config) -> list[str]:
+    """Dotted names of the keys by which the same parameters are another function.
+
+    What the configs leave out is as the network has it. A boundary at sigma_min and one at 0 may
+    differ: consistency models start from diffusion models.
+
+    Args:
+      theirs: resolved, of the parameters.
+      ours: resolved, of the network that they go into.
+    """
+    a, b = build.build_model(theirs), build.build_model(ours)
+    pairs = {f"model.{key}": (_field(a, key), _field(b, key)) for key in _fields(a) & _fields(b)}
+    if not (isinstance(a, type(b)) or isinstance(b, type(a))):
+        pairs = {"model.name": (theirs.model.name, ours.model.name)}
+    found, wanted = theirs.precondition, ours.precondition
+    for key in {"sigma_data", "sigma_min"} & set(found) & set(wanted):
+        if not math.isclose(found[key], wanted[key], rel_tol=1e-6):
+            pairs[f"precondition.{key}"] = (found[key], wanted[key])
+    if (found.name == TRIGFLOW) != (wanted.name == TRIGFLOW):
+        pairs["precondition.name"] = (found.name, wanted.name)
+    return [f"{name} ({x!r} -> {y!r})" for name, (x, y) in sorted(pairs.items()) if x != y]
+
+
+def _fields(model: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(model)} - {"name", "parent", *FUNCTION_FREE}
+
+
+def _field(model: Any, name: str) -> Any:
+    value = getattr(model, name)
+    return tuple(value) if isinstance(value, list) else value  # as JSON has it
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:

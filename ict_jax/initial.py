@@ -1,13 +1,13 @@
 """The state that a run begins with: restored, at step 0, or from another run's parameters."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 
-from ict_jax import build
-from ict_jax.checkpoints import load_ema
+from ict_jax import build, checks
+from ict_jax.build import Config
+from ict_jax.checkpoints import Loaded, load_ema
 from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.interop.lpips import read_lpips
@@ -18,7 +18,7 @@ from ict_jax.training import parallel
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import empty_metrics
 
-DIFFUSION, TRIGFLOW = "config.diffusion_from", "trigflow"
+DIFFUSION = "config.diffusion_from"
 
 
 def restore_or_init(run: Run) -> Progress:
@@ -106,8 +106,7 @@ def load_network(path: str | None, what: str, run: Run, state: TrainState) -> Pa
     assert path is not None
     with together():
         loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what=what)
-        refuse_other_network(path, what, loaded.params, state.ema_params)
-        ours, found = run.config.precondition, loaded.config.precondition
+        found = loaded.config.precondition
         if what == DIFFUSION:
             expected = denoiser_precondition(run.config)
             require(
@@ -116,31 +115,38 @@ def load_network(path: str | None, what: str, run: Run, state: TrainState) -> Pa
                 f"{found.name!r}, and a diffusion model with {expected!r} is to be distilled; "
                 "train one with configs/edm.py in the form for this.",
             )
-            require(
-                math.isclose(found.sigma_data, ours.sigma_data, rel_tol=1e-6),
-                f"{what}={path} was trained with precondition.sigma_data={found.sigma_data}, and "
-                f"this run has {ours.sigma_data}; use the same data, or state the same value.",
-            )
-        require(
-            (found.name == TRIGFLOW) == (ours.name == TRIGFLOW),
-            f"{what}={path} was trained with precondition.name={found.name!r}, whose network means "
-            f"something else than that of {ours.name!r}; give a model of the same scalings.",
-        )
+        refuse_other_network(path, what, loaded, run.config, state.ema_params)
     say(f"from the averaged parameters of step {loaded.step:,} in {path} ({what})")
     return loaded.params
 
 
-def refuse_other_network(path: str, what: str, loaded: Params, expected: Params) -> None:
-    """Raises `ArgumentError` unless the two trees have the same names and shapes."""
+def refuse_other_network(
+    path: str, what: str, loaded: Loaded, config: Config, expected: Params
+) -> None:
+    """Raises `ArgumentError` unless the parameters are the same function in a run's network.
+
+    Args:
+      path: of the checkpoint.
+      what: the name of the path in messages.
+      loaded: what it holds.
+      config: of the run.
+      expected: parameters of the run's network, abstract.
+    """
+    keys = checks.differing_function(loaded.config, config)
+    require(
+        not keys,
+        f"{what}={path} is another network: {', '.join(keys)}; give a model of the same values, or "
+        "set these keys of the config to those of the model.",
+    )
 
     def shapes(tree: Params) -> dict[str, tuple]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(name): leaf.shape for name, leaf in leaves}
 
-    a, b = shapes(loaded), shapes(expected)
+    a, b = shapes(loaded.params), shapes(expected)
     different = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
     require(
         not different,
         f"{what}={path} is another network: {len(different)} parameters differ, first "
-        f"{different[:3]}; give a checkpoint of the same config.model.",
+        f"{different[:3]}; give a checkpoint of images of the same shape.",
     )

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
-from ict_jax.core.errors import require
+from ict_jax.core.errors import Diverged, require
 from ict_jax.core.sampling import check_seeds, check_sigmas
 from ict_jax.data.labels import even_labels
 from ict_jax.pictures import to_uint8
@@ -99,8 +99,14 @@ class Sampler:
         sigmas: Sequence[float],
         labels: Sequence[int] | None = None,
     ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-        """Yields the images of the seeds in order, a batch at a time; as `outputs`."""
-        return (to_uint8(images) for images in self.outputs(params, seeds, sigmas, labels))
+        """Yields the images of the seeds in order, a batch at a time; as `outputs`.
+
+        Raises:
+          Diverged: an image has values that are NaN or infinite.
+        """
+        for images in self.outputs(params, seeds, sigmas, labels):
+            require_finite_samples(np.isfinite(images).all((1, 2, 3)))
+            yield to_uint8(images)
 
     def __call__(
         self, params: Params, seeds: Sequence[int] | range, sigmas: Sequence[float]
@@ -119,6 +125,16 @@ class Sampler:
             f"seeds; give one for each, from 0 to {self._num_classes - 1}.",
         )
         return np.asarray(labels, np.int32)
+
+
+def require_finite_samples(finite: Bool[np.ndarray, " b"]) -> None:
+    """Raises `Diverged` unless all samples of a batch are finite."""
+    if not finite.all():
+        raise Diverged(
+            f"{int((~finite).sum())} of {len(finite)} samples are NaN or infinite: the model has "
+            "diverged; take an earlier checkpoint (--step, or --init_from for a "
+            "new run with a lower optimizer.learning_rate)."
+        )
 
 
 def _first(tree: Any, count: int) -> Any:

@@ -19,9 +19,9 @@ def smoke_config(*, dropout=0.1, **training):
     return config
 
 
-def command(name, *arguments, cwd=ROOT, timeout=300):
+def command(name, *arguments, cwd=ROOT, timeout=300, **environment):
     """Runs one of the project's commands as a user would, on one device."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **environment}
     return subprocess.run(
         [sys.executable, "-m", f"ict_jax.cli.{name}", *map(str, arguments)],
         cwd=cwd,

@@ -600,11 +600,19 @@ def test_init_from_starts_with_the_averaged_parameters(tmp_path, whole_run, monk
     assert int(seen[0].state.step) == 0
 
 
+def test_64_bits_are_refused_before_anything_is_written(tmp_path):
+    with jax.enable_x64(True), pytest.raises(ict_jax.ArgumentError, match="jax_enable_x64 is on"):
+        loop.train(one_device(), tmp_path / "a")
+    assert not (tmp_path / "a" / "checkpoints").exists()
+
+
 def test_init_from_another_network_is_refused(tmp_path, whole_run):
     config = one_device()
     config.model.width = 32
     config.init_from = str(whole_run)
-    with pytest.raises(ict_jax.ArgumentError, match=r"is another network: \d+ parameters differ"):
+    with pytest.raises(
+        ict_jax.ArgumentError, match=r"is another network: model.width \(64 -> 32\)"
+    ):
         loop.train(config, tmp_path)
 
 
@@ -637,6 +645,14 @@ def test_loaded_function_is_the_average(whole_run):
     sevens = functools.partial(f, labels=jax.numpy.array([7, 7]))
     images = ict_jax.sample(sevens, ict_jax.seed_keys([0, 1]), tuple(config.image_shape))
     assert images.shape == (2, 8, 8, 1)
+    for setting in (jax.enable_x64(True), jax.numpy_dtype_promotion("strict")):
+        with setting:
+            g = functools.partial(
+                checkpoints.load_consistency_fn(whole_run)[0], labels=jax.numpy.array([7, 7])
+            )
+            again = ict_jax.sample(g, ict_jax.seed_keys([0, 1]), tuple(config.image_shape))
+        assert again.dtype == images.dtype
+        np.testing.assert_array_equal(again, images)
 
 
 def test_the_saved_average_is_the_average_of_the_run(tmp_path, monkeypatch):

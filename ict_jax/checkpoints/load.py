@@ -4,6 +4,7 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import SingleDeviceSharding
@@ -21,7 +22,8 @@ from ict_jax.checkpoints.reading import (
     reading,
     refuse_changed,
 )
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import ArgumentError, Diverged, require
+from ict_jax.core.randomness import seed_key
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 from ict_jax.files import to_path
 from ict_jax.training.state import Params
@@ -52,6 +54,7 @@ def load_ema(
 
     Raises:
       ArgumentError: there is no whole checkpoint, or it cannot be read.
+      Diverged: a parameter is NaN or infinite.
     """
     item = locate(path, step, what=what)
     if sharding is None:
@@ -59,14 +62,25 @@ def load_ema(
     with reading(item):
         stored = read_json(item, "config")
         config = ConfigDict(stored)
-        shapes = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
+        shapes = jax.eval_shape(build.build_init_params(config), seed_key(0))
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
         )
         params = read_items(item, ema=ocp.args.StandardRestore(abstract))["ema"]
         found = fingerprints(stored, ema=params)
         refuse_changed(item, read_fingerprints(item), found)
+    require_finite_params(params, str(item))
     return Loaded(params, config, int(item.name))
+
+
+def require_finite_params(params: Params, what: str) -> None:
+    """Raises `Diverged` unless all parameters of `what` are finite."""
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not np.isfinite(leaf).all():
+            raise Diverged(
+                f"{jax.tree_util.keystr(keys)} of {what} has values that are NaN or infinite; get "
+                "it again, or take an earlier checkpoint (--step)."
+            )
 
 
 def load_consistency_fn(

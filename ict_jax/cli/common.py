@@ -10,7 +10,17 @@ from typing import Any
 
 from absl import flags, logging
 
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import ArgumentError, Diverged, require
+
+PINNED = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_default_matmul_precision": None,  # config.matmul_precision says it
+}
+"""Process-wide settings of JAX on which the results of a command would depend."""
 
 EXIT_ERROR = 1
 EXIT_DIVERGED = 3
@@ -60,14 +70,33 @@ def run(
             )
         arguments, rest = left[1 : 1 + bool(choices)], left[1 + bool(choices) :]
         require(not rest, f"unexpected argument {rest}; flags are written --name=value.")
+        pin_settings()
         return main(values, *arguments) or 0
     except (ArgumentError, flags.Error) as error:
         # In one piece: other threads may be writing too.
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_ERROR
+    except Diverged as error:
+        sys.stderr.write(f"diverged: {error}\n")
+        return EXIT_DIVERGED
     except KeyboardInterrupt:
         print("interrupted at once: what was not yet saved is lost", file=sys.stderr)
         return EXIT_KILLED
+
+
+def pin_settings() -> None:
+    """Gives the settings in `PINNED` their values, and says which had others."""
+    import jax  # late, as in the commands
+
+    for name, pinned in PINNED.items():
+        found = jax.config.values[name]
+        if found != pinned:
+            jax.config.update(name, pinned)
+            sys.stderr.write(
+                f"note: {name.upper()}={found} is not used: a seed, a checkpoint and its scores "
+                f"mean the same everywhere, with {pinned}"
+                + ("; training takes --config.matmul_precision.\n" if pinned is None else ".\n")
+            )
 
 
 def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:

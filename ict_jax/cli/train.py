@@ -63,7 +63,6 @@ def run(values: flags.FlagValues) -> int:
     # Late: --help and mistakes answer at once.
     from ict_jax import loop, processes
     from ict_jax.checkpoints.store import NotSaved
-    from ict_jax.metrics import Diverged
     from ict_jax.stop import Interrupted
     from ict_jax.training import parallel
 
@@ -77,9 +76,6 @@ def run(values: flags.FlagValues) -> int:
             processes.leave(common.EXIT_NOT_SAVED, f"not saved: {error}")
         print(f"not saved: {error}", file=sys.stderr)
         return common.EXIT_NOT_SAVED
-    except Diverged as error:
-        print(f"diverged: {error}", file=sys.stderr)
-        return common.EXIT_DIVERGED
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return common.EXIT_INTERRUPTED

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.schedules import (
     Curriculum,
@@ -146,7 +147,7 @@ def draw_sigma_pair(
     Source: iCT, Table 1 (noise schedule).
     """
     stage = _stage_at(step, disc)
-    bits = jax.random.bits(key, shape, jnp.uint32)
+    bits = randomness.bits(key, shape)
     index = jnp.searchsorted(jnp.asarray(disc.thresholds)[stage], bits, side="right")
     index = jnp.minimum(index, jnp.asarray(disc.num_scales)[stage] - 2)
     grid = jnp.asarray(disc.sigmas)[stage]

@@ -1,4 +1,4 @@
-"""The one exception for arguments that break a rule."""
+"""The exceptions: for arguments that break a rule, and for numbers that are not finite."""
 
 
 class ArgumentError(ValueError):
@@ -7,6 +7,10 @@ class ArgumentError(ValueError):
     The message is one sentence: what was got, what was expected, what to do. The commands
     print it without a traceback.
     """
+
+
+class Diverged(RuntimeError):
+    """A loss, gradient, parameter or sample is NaN or infinite; the commands exit with 3."""
 
 
 def require(ok: bool, message: str) -> None:

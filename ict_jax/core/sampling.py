@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
+from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.precondition import per_example
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
@@ -23,7 +24,7 @@ def seed_keys(seeds: Integer[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
     if not isinstance(seeds, core.Tracer):
         check_seeds(seeds)
         seeds = jnp.asarray(np.asarray(seeds).astype(np.uint32))
-    return jax.vmap(jax.random.key)(seeds)
+    return jax.vmap(randomness.seed_key)(seeds)
 
 
 def check_seeds(seeds: Integer[Array, " b"] | Sequence[int]) -> None:
@@ -100,7 +101,7 @@ def sample(
 
     def denoise(x: Data, sigma: Float[Array, ""]) -> Data:
         x = f(x, jnp.full(len(keys), sigma))
-        return jnp.clip(x, -1, 1) if clip else x
+        return clipped(x) if clip else x
 
     x = denoise(levels[0] * _noise(keys, shape, 0), levels[0])
     for index in range(1, len(levels)):
@@ -151,7 +152,12 @@ def heun_sample(
 
     x, _ = jax.lax.scan(step, levels[0] * _noise(keys, shape, 0), (levels[:-1], levels[1:]))
     x = denoiser(x, jnp.full(len(keys), levels[-1]))
-    return jnp.clip(x, -1, 1) if clip else x
+    return clipped(x) if clip else x
+
+
+def clipped(x: Data) -> Data:
+    """x within [-1, 1]; what is infinite becomes NaN, so that no image comes of it."""
+    return jnp.where(jnp.isinf(x), jnp.nan, jnp.clip(x, -1, 1))
 
 
 def heun_step(denoiser: ConsistencyFn, x: Data, sigma: Sigmas, following: Sigmas) -> Data:
@@ -185,4 +191,4 @@ def _check_keys(keys: Key[Array, " b"]) -> None:
 
 def _noise(keys: Key[Array, " b"], shape: tuple[int, ...], index: int) -> Data:
     """Standard normal noise [b, *shape], the index-th of each key."""
-    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)
+    return jax.vmap(lambda key: randomness.normal(jax.random.fold_in(key, index), shape))(keys)

@@ -1,6 +1,6 @@
 """Sets of labelled images, in memory or on disk."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -103,11 +103,24 @@ def measured_part(data: Examples) -> ImageSet:
     return data.read(np.sort(np.random.default_rng(0).permutation(data.size)[:most]))
 
 
+def require_uint8(images: Any) -> None:
+    """Raises `ArgumentError` unless images, of NumPy or JAX, are uint8 and so not yet scaled."""
+    require(
+        images.dtype == np.uint8,
+        f"images have type {images.dtype}, expected uint8, which are scaled to [-1, 1] here; for x "
+        "in [-1, 1] use ((x + 1) * 127.5).round().astype('uint8').",
+    )
+
+
 def root_mean_square(images: UInt8[np.ndarray, "n h w c"]) -> float:
     """Root mean square of all numbers of the images scaled to [-1, 1], in float64.
 
     This is sigma_data: with it the network's input has unit mean square at every sigma.
+
+    Raises:
+      ArgumentError: the images are not uint8.
     """
+    require_uint8(images)
     values, counts = np.unique(images, return_counts=True)
     scaled = values / 127.5 - 1
     return float(np.sqrt((counts * scaled**2).sum() / counts.sum()))

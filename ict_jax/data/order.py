@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32
 
+from ict_jax.core.randomness import permutation, seed_key
+
 STREAM = 0xDA7A
 """Keeps the keys of the order apart from those of the rest of a run with the same seed."""
 
 
 def epoch_order(seed: int, epoch: Int[Array, ""] | int, size: int) -> Int32[Array, " size"]:
     """The permutation of a set of `size` examples that one epoch reads."""
-    key = jax.random.fold_in(jax.random.key(seed), STREAM)
-    return jax.random.permutation(jax.random.fold_in(key, epoch), size)
+    key = jax.random.fold_in(seed_key(seed), STREAM)
+    return permutation(jax.random.fold_in(key, epoch), size)
 
 
 def two_epochs(seed: int, epoch: Int[Array, ""] | int, size: int) -> Int32[Array, "2 size"]:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
+from ict_jax.core.randomness import seed_key
 from ict_jax.data import Dataset, ImageSet, measured_part
 from ict_jax.training.step import scale_images
 
@@ -55,7 +56,7 @@ class Extractor:
         """Trains for 1,500 steps of 128 images with AdamW (1e-3, weight decay 0.01)."""
         model = Classifier(dataset.num_classes)
         tx = optax.adamw(1e-3, weight_decay=1e-2)
-        params = model.init(jax.random.key(0), jnp.zeros((1, *dataset.image_shape)))
+        params = model.init(seed_key(0), jnp.zeros((1, *dataset.image_shape)))
 
         def loss(params: dict, images: Array, labels: Array) -> Array:
             logits, _ = model.apply(params, scale_images(images))

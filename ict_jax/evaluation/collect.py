@@ -13,13 +13,12 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from ict_jax.core.errors import require
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.extractors.base import to_rgb
 from ict_jax.files import write_at_once
 from ict_jax.processes import from_main, is_main, wait_for_all
-from ict_jax.sampler import Sampler
+from ict_jax.sampler import Sampler, require_finite_samples
 from ict_jax.training.parallel import batch_sharding, replicated
 from ict_jax.training.state import Params
 
@@ -85,7 +84,7 @@ def collect_samples(
       told: called with how many are done, and of how many.
 
     Raises:
-      ArgumentError: a sample is not finite.
+      Diverged: a sample is not finite.
     """
     edges = np.unique(np.linspace(0, len(seeds), PARTS + 1).astype(int))
     parts = []
@@ -101,11 +100,7 @@ def collect_samples(
             )
             done = int(start)
             for images, (features, logits), finite in batches:
-                require(
-                    bool(finite.all()),
-                    f"{int((~finite).sum())} of {len(finite)} samples contain NaN or Inf; the "
-                    "model has diverged, so evaluate an earlier checkpoint (--step).",
-                )
+                require_finite_samples(finite)
                 drawn.append(Collected(features, logits, images if keep_images else None))
                 done += len(features)
                 told(done, len(seeds))

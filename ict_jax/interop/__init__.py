@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ict_jax.build import Config
 from ict_jax.checkpoints import Loaded
+from ict_jax.checkpoints.load import require_finite_params
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.interop.diffusers import read_diffusers
 from ict_jax.interop.diffusers import write_diffusers as write_diffusers
@@ -26,12 +27,14 @@ def read_weights(path: str | Path, config: Config | None) -> Loaded:
 
     Raises:
       ArgumentError: it is missing, damaged, or not of the config's network.
+      Diverged: a parameter is NaN or infinite.
     """
     path = Path(path)
     with refusing(path, "weights"):
         require(path.exists(), f"{path} does not exist; give the file or directory of the weights.")
         loaded = _read(path, config)
         check_loaded(loaded, str(path))
+    require_finite_params(loaded.params, str(path))
     return loaded
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ict_jax import build
 from ict_jax.checkpoints import Loaded
 from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.randomness import seed_key
 from ict_jax.files import writable_directory
 from ict_jax.interop.arrays import check_names
 from ict_jax.interop.files import read_safetensors
@@ -60,7 +61,7 @@ def read_safetensors_export(path: Path) -> Loaded:
     )
     try:
         config, step = ConfigDict(json.loads(header["config"])), int(header["step"])
-        shapes = jax.eval_shape(build.build_init_params(config), jax.random.key(0))
+        shapes = jax.eval_shape(build.build_init_params(config), seed_key(0))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArgumentError(
             f"{path} has a header that describes no network ({error}); export it again."

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ict_jax.core.randomness import seed_key
 from ict_jax.interop.order import Path, Place, down_steps, middle_steps, plan, up_steps
 from ict_jax.models import ADM, NCSNpp
 from ict_jax.models.unet import UNet
@@ -177,7 +178,7 @@ def _parts(
     """Path, place in the stack and shape of each part of our tree."""
     x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     one, label = (jax.ShapeDtypeStruct((1,), dtype) for dtype in (jnp.float32, jnp.int32))
-    tree = jax.eval_shape(model.init, jax.random.key(0), x, one, label)["params"]
+    tree = jax.eval_shape(model.init, seed_key(0), x, one, label)["params"]
     down, up = plan(model)
     lengths = {run.name: run.length for run in down + up}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -25,7 +25,8 @@ class FourierEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, c_noise: Float[Array, " b"]) -> Float[Array, "b size"]:
-        frequencies = self.param("W", nn.initializers.normal(self.scale), (self.size // 2,))
+        init = nn.initializers.normal(self.scale, jnp.float32)  # whatever the process-wide default
+        frequencies = self.param("W", init, (self.size // 2,))
         angles = 2 * jnp.pi * jnp.outer(c_noise, jax.lax.stop_gradient(frequencies))
         return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
@@ -37,7 +38,8 @@ def positional_embedding(
 
     Source: Vaswani et al., 2017, in the order and frequencies of the ADM authors' code.
     """
-    frequencies = jnp.exp(-math.log(max_period) * jnp.arange(size // 2) / (size // 2))
+    order = jnp.arange(size // 2, dtype=jnp.float32)
+    frequencies = jnp.exp(-math.log(max_period) * order / (size // 2))
     angles = jnp.outer(c_noise, frequencies)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 

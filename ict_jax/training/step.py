@@ -15,7 +15,9 @@ from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux
 from ict_jax.core.objectives import Objective
 from ict_jax.core.objectives.base import Loss
+from ict_jax.core.randomness import split, uniform
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
+from ict_jax.data.images import require_uint8
 from ict_jax.training.state import OWN, Params, TrainState, without_own
 
 Batch: TypeAlias = dict[str, Array]
@@ -36,13 +38,20 @@ class Bind(Protocol):
 
 
 def scale_images(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """uint8 to float32 in [-1, 1], x / 127.5 - 1. Source: CM authors' code."""
+    """uint8 to float32 in [-1, 1], x / 127.5 - 1.
+
+    Raises:
+      ArgumentError: the images are not uint8; floats may be in [-1, 1] already.
+
+    Source: CM authors' code.
+    """
+    require_uint8(images)
     return images.astype(jnp.float32) / 127.5 - 1
 
 
 def random_flip(key: Key[Array, ""], x: Data) -> Data:
     """Mirrors each image left to right with probability 1/2. Source: CM, Appendix C."""
-    mirrored = jax.random.bernoulli(key, shape=(len(x), 1, 1, 1))
+    mirrored = uniform(key, (len(x), 1, 1, 1)) < 0.5
     return jnp.where(mirrored, x[:, :, ::-1], x)
 
 
@@ -89,7 +98,7 @@ def make_train_step(
     part_loss = _part_loss(bind, objective, bind_denoiser, bind_loss)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+        keys = split(jax.random.fold_in(state.key, state.step), 3)
         x = scale_images(batch["image"])
         if flip:
             x = random_flip(keys[0], x)

@@ -121,6 +121,15 @@ def test_heun_calls_the_denoiser_at_the_levels_given():
     np.testing.assert_allclose(x, 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_not_clipped_to_an_image(value):
+    def f(x, sigma):
+        return jnp.full_like(x, value)
+
+    assert np.isnan(draw([1, 2], f=f)).all()
+    assert np.isnan(ict_jax.heun_sample(f, ict_jax.seed_keys([1]), SHAPE, (80.0, 2.0))).all()
+
+
 @pytest.mark.parametrize("sigmas", [(), (1.0, 2.0), (1.0, 0.0), (np.inf, 1.0)])
 def test_heun_refuses_levels_that_do_not_descend_to_above_zero(sigmas, user_errors):
     with pytest.raises(ict_jax.ArgumentError, match="sigmas"):

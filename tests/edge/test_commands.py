@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
+from ict_jax.checkpoints import load_ema, store
 from ict_jax.cli import common
 from tests.helpers import ROOT, command
 
@@ -69,6 +72,56 @@ def test_sample_needs_no_config(run, tmp_path):
     assert result.returncode == 0, result.stderr
     part = np.load(tmp_path / "b" / "samples.npz")["images"]
     np.testing.assert_array_equal(part, saved["images"][2:5])
+
+
+def test_process_wide_settings_of_jax_change_nothing(run, tmp_path):
+    workdir, _ = run
+    arguments = (f"--checkpoint={workdir}", "--seeds=0-3", "--sigmas=80,0.8")
+    expected = command("sample", *arguments, f"--out={tmp_path}/a")
+    assert expected.returncode == 0 and "is not used" not in expected.stderr, expected.stderr
+    settings = {
+        "JAX_ENABLE_X64": "1",
+        "JAX_DEFAULT_PRNG_IMPL": "rbg",
+        "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_RANDOM_SEED_OFFSET": "5",
+        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+        "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+    }
+    assert {name.lower() for name in settings} == set(common.PINNED)
+    result = command("sample", *arguments, f"--out={tmp_path}/b", **settings)
+    assert result.returncode == 0, result.stderr
+    for name in settings:
+        assert f"note: {name}=" in result.stderr
+    images = [np.load(tmp_path / name / "samples.npz")["images"] for name in "ab"]
+    np.testing.assert_array_equal(*images)
+
+
+def scaled(workdir, out, factor):
+    """A work directory with the averaged parameters of another, multiplied."""
+    params, config, step = load_ema(workdir)
+    params = jax.tree.map(lambda leaf: leaf * factor, params)
+    store.write_ema(epath.Path(out), params, config, step)
+    return out
+
+
+@in_this_process
+@pytest.mark.parametrize("factor", [1e25, np.nan])
+def test_samples_that_are_not_finite_stop_every_command(run, tmp_path, factor, monkeypatch, capsys):
+    source = scaled(run[0], tmp_path / "bad", factor)
+    out = tmp_path / "out"
+    commands = {"sample": ["--seeds=0-3"], "evaluate": ["--num_samples=300"]}
+    commands["search_sigmas"] = commands["evaluate"]
+    if np.isnan(factor):
+        commands["export_weights"] = []
+        out = tmp_path / "out.safetensors"
+    for name, arguments in commands.items():
+        arguments = [f"--checkpoint={source}", f"--out={out}", *arguments]
+        code, _, error = in_process(name, arguments, monkeypatch, capsys)
+        assert code == common.EXIT_DIVERGED, error
+        assert error.startswith("diverged: ") and error.count("\n") == 1, error
+        assert "NaN or infinite" in error
+    assert not list(tmp_path.rglob("samples.npz")) and not list(tmp_path.rglob("scores.json"))
+    assert not list(tmp_path.rglob("sigmas.json")) and not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_evaluate_repeats_the_scores_of_the_run(run, tmp_path):

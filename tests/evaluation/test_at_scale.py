@@ -12,6 +12,7 @@ import ict_jax
 from configs import digits
 from ict_jax import build
 from ict_jax.checks import resolve
+from ict_jax.core.errors import Diverged
 from ict_jax.data import ImageSet
 from ict_jax.data.labels import even_labels, labels_as_in
 from ict_jax.evaluation import references, run
@@ -180,7 +181,7 @@ def test_samples_that_are_not_finite_are_refused(model, tmp_path):
     def draw(params, keys, labels, sigmas):
         return jnp.full((len(keys), 8, 8, 1), jnp.nan)
 
-    with pytest.raises(ict_jax.ArgumentError, match="4 of 4 samples contain NaN or Inf; the model"):
+    with pytest.raises(Diverged, match="4 of 4 samples are NaN or infinite: the model"):
         scorer(model, tmp_path, draw=draw, n=40).samples((80.0,))
     assert not list(tmp_path.iterdir())
 

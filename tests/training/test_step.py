@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import ict_jax
-from ict_jax.data import Batches, ImageSet
+from ict_jax.data import Batches, ImageSet, root_mean_square
 from ict_jax.models import DenseNet
 from ict_jax.training import step as step_module
 from ict_jax.training.optimizers import make_optimizer
@@ -192,6 +192,19 @@ def test_empty_metrics_have_the_form_of_a_steps():
 def test_images_are_scaled_to_plus_minus_one():
     x = scale_images(jnp.array([[[[0], [51], [255]]]], jnp.uint8))
     np.testing.assert_allclose(x.ravel(), [-1, -0.6, 1], atol=1e-6)
+
+
+def test_images_that_are_scaled_already_are_refused():
+    model, bind = make_bind()
+    train_step = jax.jit(make_train_step(bind, ict_jax.ict_objective(DISC), TX))
+    batch = some_batch()
+    floats = {**batch, "image": scale_images(batch["image"])}
+    with pytest.raises(ict_jax.ArgumentError, match="images have type float32, expected uint8"):
+        train_step.trace(new_state(model), floats)
+    with pytest.raises(ict_jax.ArgumentError, match="images have type float32, expected uint8"):
+        root_mean_square(np.asarray(floats["image"]))
+    again = ((floats["image"] + 1) * 127.5).round().astype("uint8")  # as the message says
+    np.testing.assert_array_equal(again, batch["image"])
 
 
 def test_flips_mirror_half_of_the_images_left_to_right():

@@ -42,6 +42,6 @@ def ct_objective(
     require(s0 >= 1, f"s0={s0} must be at least 1; the paper has 2.")
 
     def target_decay(step: Step) -> Float[Array, ""]:
-        return jnp.exp(s0 * math.log(mu0) / (num_scales_at(step, disc) - 1))
+        return jnp.exp(s0 * math.log(mu0) / (num_scales_at(step, disc) - 1).astype(jnp.float32))
 
     return pair_objective(disc, metric, weight, target_decay)

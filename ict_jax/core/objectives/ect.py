@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, compare, inverse_gap, noisy, pseudo_huber
 from ict_jax.core.objectives.base import Draws, Objective
@@ -75,9 +76,9 @@ def ect_objective(
         return lower_level(sigma, q ** exponent.astype(jnp.float32), k=k, b=b)
 
     def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
-        key_sigma, key_noise = jax.random.split(key)
+        key_sigma, key_noise = randomness.split(key)
         sigma = draw_sigmas(key_sigma, shape[:1], p_mean=p_mean, p_std=p_std)
-        return Draws(jax.random.normal(key_noise, shape), lower(sigma, step), sigma)
+        return Draws(randomness.normal(key_noise, shape), lower(sigma, step), sigma)
 
     def loss(f: ConsistencyFn, x: Data, draws: Draws) -> tuple[PerExample, Aux]:
         noise, sigma_lo, sigma_hi = draws

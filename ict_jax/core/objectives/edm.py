@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, noisy, squared_distance
 from ict_jax.core.objectives.base import Draws, Objective
@@ -44,9 +45,9 @@ def edm_objective(
         return weight * squared, aux
 
     def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
-        key_sigma, key_noise = jax.random.split(key)
+        key_sigma, key_noise = randomness.split(key)
         sigma = draw_sigmas(key_sigma, shape[:1], p_mean=p_mean, p_std=p_std)
-        return Draws(jax.random.normal(key_noise, shape), sigma, sigma)
+        return Draws(randomness.normal(key_noise, shape), sigma, sigma)
 
     return Objective(draw, loss)
 
@@ -55,4 +56,4 @@ def draw_sigmas(
     key: PRNGKey, shape: tuple[int, ...], *, p_mean: float, p_std: float
 ) -> Float[Array, "..."]:
     """Noise levels whose natural logarithm is normal with mean p_mean and deviation p_std."""
-    return jnp.exp(p_mean + p_std * jax.random.normal(key, shape))
+    return jnp.exp(p_mean + p_std * randomness.normal(key, shape))

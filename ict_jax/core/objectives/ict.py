@@ -3,10 +3,10 @@
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ict_jax.core import randomness
 from ict_jax.core.discretization import Discretization, draw_sigma_pair
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, consistency_terms, pseudo_huber
@@ -87,9 +87,9 @@ def draw_pair(disc: Discretization) -> Draw:
     """Noise, and adjacent levels of a discretization."""
 
     def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
-        key_sigma, key_noise = jax.random.split(key)
+        key_sigma, key_noise = randomness.split(key)
         sigma_lo, sigma_hi = draw_sigma_pair(key_sigma, shape[:1], step, disc)
-        return Draws(jax.random.normal(key_noise, shape), sigma_lo, sigma_hi)
+        return Draws(randomness.normal(key_noise, shape), sigma_lo, sigma_hi)
 
     return draw
 

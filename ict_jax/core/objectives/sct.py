@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, squared_distance
 from ict_jax.core.objectives.base import Objective
@@ -95,11 +96,11 @@ def _trig_objective(
     require(warm_up_steps >= 0, f"warm_up_steps={warm_up_steps} must not be negative.")
 
     def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> TrigDraws:
-        key_sigma, key_noise = jax.random.split(key)
+        key_sigma, key_noise = randomness.split(key)
         sigma = draw_sigmas(key_sigma, shape[:1], p_mean=p_mean, p_std=p_std)
-        done = jnp.asarray(step) if warm_up_steps else 1
+        done = jnp.asarray(step, jnp.float32) if warm_up_steps else jnp.float32(1)
         warm_up = jnp.minimum(done / max(warm_up_steps, 1), 1.0)
-        return TrigDraws(jax.random.normal(key_noise, shape), sigma, jnp.full(shape[:1], warm_up))
+        return TrigDraws(randomness.normal(key_noise, shape), sigma, jnp.full(shape[:1], warm_up))
 
     def loss(
         f: Network,
@@ -169,11 +170,11 @@ def trig_tangent(
 
 def init_weight(key: PRNGKey) -> OwnParams:
     """Parameters of w(t): fixed frequencies and phases, and a linear layer of zeros."""
-    key_frequencies, key_phases = jax.random.split(key)
+    key_frequencies, key_phases = randomness.split(key)
     return {
-        "frequencies": jax.random.normal(key_frequencies, (FEATURES,)),
-        "phases": jax.random.uniform(key_phases, (FEATURES,)),
-        "kernel": jnp.zeros(FEATURES),
+        "frequencies": randomness.normal(key_frequencies, (FEATURES,)),
+        "phases": randomness.uniform(key_phases, (FEATURES,)),
+        "kernel": jnp.zeros(FEATURES, jnp.float32),
     }
 
 
