@@ -10,14 +10,10 @@ import numpy as np
 from etils import epath
 
 from ict_jax.console import say
-from ict_jax.core.errors import require
+from ict_jax.core.errors import Diverged, require
 from ict_jax.processes import is_main
 from ict_jax.training.step import Metrics
 from ict_jax.writers import EventWriter, ProgressWriter, metric_writers
-
-
-class Diverged(RuntimeError):
-    """A loss, gradient or parameter became NaN or infinite."""
 
 
 class RunLog:

@@ -8,7 +8,13 @@ from etils import epath
 
 from ict_jax.build import Config
 from ict_jax.checkpoints.kept import SCORE, manager_options
-from ict_jax.checkpoints.layout import DIRECTORY, newest_whole, remove_half_written, set_aside
+from ict_jax.checkpoints.layout import (
+    DIRECTORY,
+    is_whole,
+    newest_whole,
+    remove_half_written,
+    set_aside,
+)
 from ict_jax.checkpoints.reading import (
     damaged_elsewhere,
     fingerprints,
@@ -21,15 +27,11 @@ from ict_jax.checkpoints.reading import (
 )
 from ict_jax.checkpoints.save_barrier import SaveBarrier
 from ict_jax.console import say
-from ict_jax.core.errors import require
-from ict_jax.files import failures, writable_directory
+from ict_jax.core.errors import NotSaved, require
+from ict_jax.files import failures, locked_directory, writable_directory
 from ict_jax.processes import together
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
-
-
-class NotSaved(RuntimeError):
-    """A checkpoint could not be written."""
 
 
 class Checkpoints:
@@ -209,11 +211,9 @@ class Checkpoints:
         elif not self._abandoned:
             remove_half_written(self._directory)
         good = newest_whole(self._directory) or "none"
-        reason = " ".join(str(error).split())
-        reason = reason if len(reason) < 400 else f"{reason[:150]} ... {reason[-250:]}"
         text = (
-            f"the checkpoint of step {step} could not be saved ({type(error).__name__}: {reason}); "
-            f"the newest good one is {good}"
+            f"the checkpoint of step {step} could not be saved ({_reason(error)}); the newest good "
+            f"one is {good}"
         )
         if stopping:
             lost = (
@@ -258,22 +258,45 @@ def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) ->
       step: names the checkpoint.
 
     Raises:
-      ArgumentError: the directory cannot be written to, or holds checkpoints.
+      ArgumentError: the directory cannot be written to, is in use, or holds checkpoints.
+      NotSaved: the checkpoint cannot be written; nothing is left of it.
     """
     directory = workdir / DIRECTORY
-    writable_directory(directory, "--out")
-    held = [path.name for path in directory.iterdir()] if directory.exists() else []
-    require(
-        not held,
-        f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
+    path = directory / str(step)
+    items = ocp.args.Composite(
+        ema=ocp.args.StandardSave(params),
+        config=ocp.args.JsonSave(config.to_dict()),
+        fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
     )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-        writer.save(
-            directory / str(step),
-            args=ocp.args.Composite(
-                ema=ocp.args.StandardSave(params),
-                config=ocp.args.JsonSave(config.to_dict()),
-                fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
-            ),
+    with locked_directory(workdir, "--out"):
+        writable_directory(directory, "--out")
+        _remove_begun(path)
+        found = directory.iterdir() if directory.exists() else ()
+        held = [there.name for there in found if not there.name.startswith(".")]
+        require(
+            not held,
+            f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
         )
-    return directory / str(step)
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+                writer.save(path, args=items)
+        except (*failures(), ValueError, RuntimeError) as error:
+            _remove_begun(path)
+            raise NotSaved(
+                f"{path} could not be written ({_reason(error)}); make room or mend the disk, and "
+                "run the same command again."
+            ) from error
+    return path
+
+
+def _remove_begun(step: epath.Path) -> None:
+    """Removes what an import left that was killed or failed."""
+    remove_half_written(step.parent)
+    if step.exists() and not is_whole(step):  # in a bucket, where nothing is renamed
+        step.rmtree()
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    reason = reason if len(reason) < 400 else f"{reason[:150]} ... {reason[-250:]}"
+    return f"{type(error).__name__}: {reason}"

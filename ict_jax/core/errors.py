@@ -1,4 +1,4 @@
-"""The one exception for arguments that break a rule."""
+"""What stops a run: arguments that break a rule, numbers that diverge, files not written."""
 
 
 class ArgumentError(ValueError):
@@ -7,6 +7,14 @@ class ArgumentError(ValueError):
     The message is one sentence: what was got, what was expected, what to do. The commands
     print it without a traceback.
     """
+
+
+class Diverged(RuntimeError):
+    """A loss, gradient, parameter or sample is NaN or infinite; the message is one sentence."""
+
+
+class NotSaved(RuntimeError):
+    """What was made cannot be written, on a full disk for instance; the message is one sentence."""
 
 
 def require(ok: bool, message: str) -> None:

@@ -10,7 +10,7 @@ from absl import logging
 from PIL import Image
 
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.data.images import Dataset, ImageSet, split_test
+from ict_jax.data.images import Dataset, ImageSet, check_labels, split_test
 
 MEMORY_BYTES = 2**31
 """Training splits up to this size are read into memory unless the config says otherwise."""
@@ -22,12 +22,13 @@ DOWNSAMPLED = "imagenet_resized"
 class StoredSet:
     """Images and labels of a split on disk, decoded when they are read; threads may share one."""
 
-    def __init__(self, name: str, source: Any):
+    def __init__(self, name: str, source: Any, num_classes: int):
         """Looks at the first example.
 
         Args:
           name: for messages.
           source: random access to dicts with `image`, encoded, and `label`.
+          num_classes: of the set.
 
         Raises:
           ArgumentError: the set is empty, or lacks one of the two features.
@@ -40,6 +41,7 @@ class StoredSet:
         )
         self._name = name
         self._source = source
+        self._num_classes = num_classes
         self.size = len(source)
         self.image_shape = self._example(0)[0].shape
 
@@ -47,10 +49,10 @@ class StoredSet:
         """The examples at integer indices [m], in that order.
 
         Raises:
-          ArgumentError: an image has another shape than the first.
+          ArgumentError: an image has another shape than the first, or a label is no class.
         """
         images = np.empty((len(index), *self.image_shape), np.uint8)
-        labels = np.empty(len(index), np.int32)
+        labels = np.empty(len(index), np.int64)
         for row, place in enumerate(index):
             image, labels[row] = self._example(int(place))
             require(
@@ -60,7 +62,8 @@ class StoredSet:
                 "when preparing the set.",
             )
             images[row] = image
-        return ImageSet(images, labels)
+        check_labels(labels, self._num_classes, self._name)
+        return ImageSet(images, labels.astype(np.int32))
 
     def _example(self, place: int) -> tuple[np.ndarray, int]:
         try:
@@ -112,11 +115,11 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         held_out = [split for split in ("validation", "test") if split in builder.info.splits]
+        num_classes = int(builder.info.features["label"].num_classes)
         train, *others = (
-            StoredSet(what, builder.as_data_source(split, decoders=encoded))
+            StoredSet(what, builder.as_data_source(split, decoders=encoded), num_classes)
             for split in ("train", *(held_out or ["test"]))
         )
-        num_classes = builder.info.features["label"].num_classes
     except ArgumentError:
         raise
     except Exception as error:  # TFDS raises many kinds for what is missing or damaged

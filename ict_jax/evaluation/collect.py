@@ -13,12 +13,13 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
+from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.extractors.base import to_rgb
 from ict_jax.files import write_at_once
-from ict_jax.processes import from_main, is_main, wait_for_all
+from ict_jax.processes import everywhere, is_main, wait_for_all
 from ict_jax.sampler import Sampler
 from ict_jax.training.parallel import batch_sharding, replicated
 from ict_jax.training.state import Params
@@ -71,7 +72,8 @@ def collect_samples(
 ) -> list[Collected]:
     """Draws and describes samples, in `PARTS` parts that are each kept in a file.
 
-    Parts that are there already, from a run that was interrupted, are read.
+    Parts that are there already, from a run that was interrupted, are read; damaged ones are drawn
+    again.
 
     Args:
       sampler: of `draw_and_extract`.
@@ -86,12 +88,15 @@ def collect_samples(
 
     Raises:
       ArgumentError: a sample is not finite.
+      NotSaved: a part cannot be written.
     """
     edges = np.unique(np.linspace(0, len(seeds), PARTS + 1).astype(int))
     parts = []
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         path = directory / f"part_{number}.npz"
-        if not from_main(path.exists()):
+        part = _load(path, int(stop - start), keep_images)
+        there = everywhere(part is not None)  # otherwise all take part in drawing it
+        if part is None or not there:
             drawn = []
             batches = sampler.outputs(
                 (params, extractor.weights),
@@ -109,8 +114,9 @@ def collect_samples(
                 drawn.append(Collected(features, logits, images if keep_images else None))
                 done += len(features)
                 told(done, len(seeds))
-            _save(path, joined(drawn))
-        parts.append(_load(path))
+            part = joined(drawn)
+            _save(path, part)
+        parts.append(part)
     return parts
 
 
@@ -130,6 +136,24 @@ def as_npz(arrays: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
+def read_npz(path: epath.Path, names: set[str]) -> dict[str, np.ndarray] | None:
+    """The arrays of an .npz file; None, and it is said, if it is damaged or lacks one of `names`.
+
+    What numbers it holds is verified by the checksums that the format has.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as found:
+            arrays = dict(found)
+        missing = names.difference(arrays)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a dozen kinds, from zipfile to NumPy
+        arrays, missing = {}, type(error).__name__
+    if missing:
+        say(f"WARNING: {path} is damaged ({missing}) and is made again")
+    return None if missing else arrays
+
+
 def _save(path: epath.Path, part: Collected) -> None:
     """By the first process, whole or not at all; the others wait for it."""
     if is_main():
@@ -137,10 +161,13 @@ def _save(path: epath.Path, part: Collected) -> None:
     wait_for_all("part of the samples")
 
 
-def _load(path: epath.Path) -> Collected:
-    with path.open("rb") as file, np.load(file) as arrays:
-        found: Any = [arrays[name] if name in arrays else None for name in Collected._fields]
-    return Collected(*found)
+def _load(path: epath.Path, count: int, keep_images: bool) -> Collected | None:
+    """A part of so many examples; None if it is not there or cannot be read."""
+    names = {"features", *(["images"] if keep_images else [])}
+    arrays = read_npz(path, names)
+    if arrays is None or {*arrays} - {*Collected._fields} or len(arrays["features"]) != count:
+        return None
+    return Collected(arrays["features"], arrays.get("logits"), arrays.get("images"))
 
 
 class Describer:
