@@ -136,22 +136,30 @@ def as_npz(arrays: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def read_npz(path: epath.Path, names: set[str]) -> dict[str, np.ndarray] | None:
-    """The arrays of an .npz file; None, and it is said, if it is damaged or lacks one of `names`.
+def read_npz(
+    path: epath.Path, names: set[str], *, optional: frozenset[str] = frozenset()
+) -> dict[str, np.ndarray] | None:
+    """The arrays of an .npz file, whose checksums are verified.
 
-    What numbers it holds is verified by the checksums that the format has.
+    Args:
+      path: of the file.
+      names: of all arrays.
+      optional: of arrays that may be missing.
+
+    Returns:
+      None if it is not there; or, which is said, if it is damaged or has other names.
     """
     try:
         with path.open("rb") as file, np.load(file) as found:
             arrays = dict(found)
-        missing = names.difference(arrays)
+        wrong: Any = names.symmetric_difference(arrays) - optional
     except FileNotFoundError:
         return None
     except Exception as error:  # a dozen kinds, from zipfile to NumPy
-        arrays, missing = {}, type(error).__name__
-    if missing:
-        say(f"WARNING: {path} is damaged ({missing}) and is made again")
-    return None if missing else arrays
+        arrays, wrong = {}, type(error).__name__
+    if wrong:
+        say(f"WARNING: {path} is damaged ({wrong}) and is made again")
+    return None if wrong else arrays
 
 
 def _save(path: epath.Path, part: Collected) -> None:
@@ -163,9 +171,9 @@ def _save(path: epath.Path, part: Collected) -> None:
 
 def _load(path: epath.Path, count: int, keep_images: bool) -> Collected | None:
     """A part of so many examples; None if it is not there or cannot be read."""
-    names = {"features", *(["images"] if keep_images else [])}
-    arrays = read_npz(path, names)
-    if arrays is None or {*arrays} - {*Collected._fields} or len(arrays["features"]) != count:
+    names = {"features", "logits", *(["images"] if keep_images else [])}
+    arrays = read_npz(path, names, optional=frozenset({"logits"}))
+    if arrays is None or len(arrays["features"]) != count:
         return None
     return Collected(arrays["features"], arrays.get("logits"), arrays.get("images"))
 

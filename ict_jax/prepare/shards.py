@@ -236,10 +236,10 @@ def count_records(path: Path) -> int | None:
     """How many records a shard holds; None if it is not there, cut off or overwritten."""
     try:
         reader = array_record_module.ArrayRecordReader(str(path))
-    except RuntimeError:  # all that it raises
+        count = reader.num_records()
+        reader.close()
+    except RuntimeError:  # all that it raises, some of it at the end
         return None
-    count = reader.num_records()
-    reader.close()
     return count
 
 

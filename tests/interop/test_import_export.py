@@ -432,7 +432,9 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path):
     loaded = random_loaded(small("dense"))
     source = interop.write_safetensors(loaded, tmp_path / "a.safetensors")
     with full_disk(tmp_path / "disk", kilobytes=200) as disk:
-        with pytest.raises(NotSaved, match=r"a.safetensors cannot be written \(No space left.*room"):
+        with pytest.raises(
+            NotSaved, match=r"a.safetensors cannot be written \(No space left.*room"
+        ):
             interop.write_safetensors(loaded, disk / "a.safetensors")
         with pytest.raises(NotSaved, match=r"disk/a cannot be written \(No space left.*make room"):
             interop.write_diffusers(exportable_adm(), disk / "a")
