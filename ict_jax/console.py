@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from ict_jax.core.errors import NotSaved
 from ict_jax.files import failures
 
 
@@ -28,7 +29,7 @@ def not_essential(what: str) -> Iterator[None]:
     """A failure to write in it, on a full disk for instance, is said and no more."""
     try:
         yield
-    except failures() as error:
+    except (*failures(), NotSaved) as error:
         say(f"WARNING: {what} could not be written ({error}); going on without")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from ict_jax.files import failures
+from ict_jax.files import failures, write_at_once
 
 FILE = "environment.json"
 PACKAGES = ("ict_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -25,10 +25,10 @@ def record_start(workdir: epath.Path, *, step: int, devices: str) -> None:
       devices: in words.
 
     Raises:
-      one of `files.failures`: it cannot be written.
+      NotSaved: it cannot be written.
     """
     starts = [*read_starts(workdir), _this_start(step, devices)]
-    (workdir / FILE).write_text(json.dumps(starts, indent=2) + "\n")
+    write_at_once(workdir / FILE, f"{json.dumps(starts, indent=2)}\n".encode())
 
 
 def read_starts(workdir: epath.Path) -> list[dict[str, Any]]:

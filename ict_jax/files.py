@@ -14,7 +14,7 @@ from typing import TextIO, TypeVar
 
 from etils import epath
 
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import ArgumentError, NotSaved, require
 
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
@@ -83,6 +83,20 @@ def _descriptor(name: str, *_place: int) -> epath.Path:
         "works on Linux alone; give a directory with another name.",
     )
     return path
+
+
+def to_local_path(text: str | os.PathLike, what: str) -> Path:
+    """A path on a disk.
+
+    Raises:
+      ArgumentError: it is in a bucket; `what` names it in the message.
+    """
+    if is_remote(text):
+        raise ArgumentError(
+            f"{what}={text} is in a bucket, expected a path on this machine; give one, and copy "
+            "to or from the bucket by gcloud storage cp -r."
+        )
+    return Path(text)
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -174,16 +188,38 @@ def write_at_once(path: AnyPath, content: bytes) -> None:
     """Writes a file beside its place and moves it there, so that it never is half-written.
 
     Raises:
-      one of `failures`: it cannot be written.
+      NotSaved: it cannot be written; nothing is left of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with made_at_once(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextlib.contextmanager
+def made_at_once(path: AnyPath) -> Iterator[AnyPath]:
+    """Yields a path beside `path` for a file or directory, which is moved there when it is whole.
+
+    Raises:
+      NotSaved: it cannot be written; nothing is left of it.
+    """
     beside = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        if is_remote(path):
+            (beside.rename if beside.is_dir() else beside.replace)(path)
+        else:  # of a directory too, where an empty one is
+            os.replace(beside, path)
+    except BaseException as error:
+        with contextlib.suppress(*failures()):
+            remove = epath.Path(beside).rmtree if beside.is_dir() else beside.unlink
+            remove(missing_ok=True)
+        if not isinstance(error, failures()):
+            raise
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NotSaved(
+            f"{path} cannot be written ({reason}); make room or mend its directory, and run the "
+            "same command again."
+        ) from error
 
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)

@@ -10,8 +10,7 @@ import numpy as np
 from etils import epath
 
 from ict_jax.console import say
-from ict_jax.core.errors import Diverged as Diverged
-from ict_jax.core.errors import require
+from ict_jax.core.errors import Diverged, require
 from ict_jax.processes import is_main
 from ict_jax.training.step import Metrics
 from ict_jax.writers import EventWriter, ProgressWriter, metric_writers

@@ -1,9 +1,13 @@
 """Samples as uint8 and as grids in PNG files."""
 
+import io
+
 import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
 from PIL import Image
+
+from ict_jax.files import write_at_once
 
 SMALLEST_SIDE = 32
 """Images smaller than this are enlarged by a whole factor when shown."""
@@ -32,7 +36,11 @@ def image_grid(
 
 
 def save_png(path: epath.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes a picture, making its directory if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        Image.fromarray(picture).save(file, "PNG")
+    """Writes a picture, making its directory if needed.
+
+    Raises:
+      NotSaved: it cannot be written.
+    """
+    png = io.BytesIO()
+    Image.fromarray(picture).save(png, "PNG")
+    write_at_once(path, png.getvalue())

@@ -19,7 +19,7 @@ from ict_jax.core.errors import require
 from ict_jax.data import Batches, Dataset, places
 from ict_jax.environment import record_start
 from ict_jax.evaluation.run import Evaluator
-from ict_jax.files import writable_directory, writing
+from ict_jax.files import writable_directory, write_at_once
 from ict_jax.interop.lpips import check_lpips_files
 from ict_jax.metrics import RunLog
 from ict_jax.objectives import lpips_files, metric_network
@@ -128,12 +128,11 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
                 "logging", config.logging, RunLog, workdir, config.total_steps, config.batch_size
             )
             if is_main():
-                with writing(workdir, "--workdir"):
-                    (workdir / "config.json").write_text(text + "\n")
-                    step = checkpoints.latest_step() or 0
-                    record_start(workdir, step=step, devices=describe(mesh))
-                    first = batches(0, slice(config.sampling.num_images))["image"]
-                    save_png(workdir / "data.png", image_grid(first))
+                write_at_once(workdir / "config.json", f"{text}\n".encode())
+                step = checkpoints.latest_step() or 0
+                record_start(workdir, step=step, devices=describe(mesh))
+                first = batches(0, slice(config.sampling.num_images))["image"]
+                save_png(workdir / "data.png", image_grid(first))
         opened.pop_all()
     say(f"config, as stored in {workdir / 'config.json'} and in every checkpoint:\n{text}")
     return Run(config, workdir, batches, mesh, checkpoints, log, evaluator)

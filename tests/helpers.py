@@ -1,9 +1,13 @@
 """Small configs and commands that several tests use."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from etils import epath
 
 from configs import digits
 
@@ -17,6 +21,21 @@ def smoke_config(*, dropout=0.1, **training):
     config.model.dropout = dropout
     config.evaluation.at_end = False
     return config
+
+
+@contextlib.contextmanager
+def full_disk(path, *, kilobytes):
+    """A file system of that size, as a path; it is full when more is written to it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small file system")
+    path.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(path)], check=True
+    )
+    try:
+        yield epath.Path(path)
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def command(name, *arguments, cwd=ROOT, timeout=300, **environment):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.jobs import free_port
+from ict_jax import interop
 from ict_jax.data import remote
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT, command
+from tests.interop.test_import_export import exportable_adm
 from tests.test_loop import logged
 
 pytest.importorskip("gcsfs")
@@ -90,6 +92,36 @@ assert (path / "large").stat().length == len((path / "large").read_bytes()) == 6
 def test_paths_in_a_bucket(service, bucket):
     assert ended(start(service, "-c", PATHS)) == ""
     assert {name: data for name, (_, data) in bucket.items()} == {"a/b/moved": b"hello"}
+
+
+EXPORTS = """
+import jax
+from tests.interop.test_import_export import exportable_adm
+from ict_jax import interop
+from ict_jax.checkpoints import load_ema
+from ict_jax.checkpoints.store import write_ema
+from ict_jax.files import to_path
+loaded = exportable_adm()
+print(interop.write_safetensors(loaded, "gs://bkt/a/b.safetensors"))
+print(interop.write_diffusers(loaded, "gs://bkt/a/c"))
+(to_path("gs://bkt/run/checkpoints/123/ema") / "cut").write_bytes(b"off")  # of a killed import
+step = write_ema(to_path("gs://bkt/run"), *loaded)
+assert not (step / "ema" / "cut").exists()
+jax.tree.map(lambda a, b: (a == b).all() or 1 / 0, load_ema("gs://bkt/run").params, loaded.params)
+"""
+
+
+@pytest.mark.slow
+def test_exports_and_imports_in_a_bucket_are_those_on_a_disk(service, bucket, tmp_path):
+    said = ended(start(service, "-c", EXPORTS)).splitlines()
+    assert said[:2] == ["gs://bkt/a/b.safetensors", "gs://bkt/a/c"]
+    loaded = exportable_adm()
+    interop.write_safetensors(loaded, tmp_path / "a" / "b.safetensors")
+    interop.write_diffusers(loaded, tmp_path / "a" / "c")
+    for path in (tmp_path / "a").rglob("*.*"):
+        assert bucket[path.relative_to(tmp_path).as_posix()][1] == path.read_bytes()
+    names = {name for name in bucket if name.startswith("a/") and not name.endswith("/")}
+    assert len(names) == 5
 
 
 DATA = """

@@ -27,8 +27,8 @@ import jax
 from benchmarks.evidence.judges import Judge
 from benchmarks.evidence.rows import TABLES
 from ict_jax import loop
+from ict_jax.core.errors import Diverged
 from ict_jax.files import write_at_once
-from ict_jax.metrics import Diverged
 from ict_jax.training import parallel
 
 RESULTS = Path(__file__).parent / "results"

@@ -11,6 +11,7 @@ from ict_jax.checkpoints.kept import SCORE, manager_options
 from ict_jax.checkpoints.layout import (
     DIRECTORY,
     damaged_steps,
+    is_whole,
     newest_whole,
     remove_half_written,
     set_aside,
@@ -28,15 +29,11 @@ from ict_jax.checkpoints.reading import (
 )
 from ict_jax.checkpoints.save_barrier import SaveBarrier
 from ict_jax.console import say
-from ict_jax.core.errors import require
-from ict_jax.files import failures, literal, writable_directory
+from ict_jax.core.errors import NotSaved, require
+from ict_jax.files import failures, literal, locked_directory, writable_directory
 from ict_jax.processes import together
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import Metrics
-
-
-class NotSaved(RuntimeError):
-    """A checkpoint could not be written."""
 
 
 class Checkpoints:
@@ -269,22 +266,39 @@ def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) ->
       step: names the checkpoint.
 
     Raises:
-      ArgumentError: the directory cannot be written to, or holds checkpoints.
+      ArgumentError: the directory cannot be written to, is in use, or holds checkpoints.
+      NotSaved: the checkpoint cannot be written; nothing is left of it.
     """
     directory = workdir / DIRECTORY
-    writable_directory(directory, "--out")
-    held = [path.name for path in directory.iterdir()] if directory.exists() else []
-    require(
-        not held,
-        f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
+    path = directory / str(step)
+    items = ocp.args.Composite(
+        ema=ocp.args.StandardSave(params),
+        config=ocp.args.JsonSave(config.to_dict()),
+        fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
     )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-        writer.save(
-            literal(directory) / str(step),
-            args=ocp.args.Composite(
-                ema=ocp.args.StandardSave(params),
-                config=ocp.args.JsonSave(config.to_dict()),
-                fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
-            ),
+    with locked_directory(workdir, "--out"):
+        writable_directory(directory, "--out")
+        _remove_begun(path)
+        found = directory.iterdir() if directory.exists() else ()
+        held = [there.name for there in found if not there.name.startswith(".")]
+        require(
+            not held,
+            f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
         )
-    return directory / str(step)
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+                writer.save(literal(directory) / str(step), args=items)
+        except (*failures(), ValueError, RuntimeError) as error:
+            _remove_begun(path)
+            raise NotSaved(
+                f"{path} could not be written ({reason_of(error, path)}); make room or mend the "
+                "disk, and run the same command again."
+            ) from error
+    return path
+
+
+def _remove_begun(step: epath.Path) -> None:
+    """Removes what an import left that was killed or failed."""
+    remove_half_written(step.parent)
+    if step.exists() and not is_whole(step):  # in a bucket, where nothing is renamed
+        step.rmtree()

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from ict_jax.core.errors import ArgumentError, Diverged, require
+from ict_jax.core.errors import ArgumentError, Diverged, NotSaved, require
 
 PINNED = {
     "jax_enable_x64": False,
@@ -53,6 +53,10 @@ def run(
     """
     argv = sys.argv if argv is None else argv
     logging.set_verbosity(logging.WARNING)
+    # What fails in a thread of Orbax it raises too, and that is told in a sentence.
+    logging.get_absl_logger().addFilter(
+        lambda record: not (record.exc_info and "orbax" in record.pathname)
+    )
     values = flags.FlagValues()
     flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=values)
     if {"--help", "-h", "-help"} & set(argv[1:]):
@@ -73,12 +77,15 @@ def run(
         pin_settings()
         return main(values, *arguments) or 0
     except (ArgumentError, flags.Error) as error:
-        # In one piece: other threads may be writing too.
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return EXIT_ERROR
+        return _failed("error", error, EXIT_ERROR)
     except Diverged as error:
-        sys.stderr.write(f"diverged: {error}\n")
-        return EXIT_DIVERGED
+        return _failed("diverged", error, EXIT_DIVERGED)
+    except NotSaved as error:
+        from ict_jax import processes  # late: it imports JAX
+
+        if processes.coordinator() is not None:  # the others may not know, and wait
+            processes.leave(EXIT_NOT_SAVED, f"not saved: {error}")
+        return _failed("not saved", error, EXIT_NOT_SAVED)
     except KeyboardInterrupt:
         print("interrupted at once: what was not yet saved is lost", file=sys.stderr)
         return EXIT_KILLED
@@ -97,6 +104,12 @@ def pin_settings() -> None:
                 f"mean the same everywhere, with {pinned}"
                 + ("; training takes --config.matmul_precision.\n" if pinned is None else ".\n")
             )
+
+
+def _failed(kind: str, error: Exception, code: int) -> int:
+    # In one piece: other threads may be writing too.
+    sys.stderr.write(f"{kind}: {' '.join(str(error).split())}\n")
+    return code
 
 
 def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:

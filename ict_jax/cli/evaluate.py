@@ -70,6 +70,7 @@ def _by_protocol(values: flags.FlagValues) -> None:
     from ict_jax import processes  # late: --help and mistakes answer at once
     from ict_jax.console import say
     from ict_jax.evaluation.at_scale import table
+    from ict_jax.files import write_at_once
 
     keep_images = common.value(values, "save_images")
     model, scorer, record = by_protocol.open_scorer(values, keep_images=keep_images)
@@ -86,7 +87,8 @@ def _by_protocol(values: flags.FlagValues) -> None:
             found[name]["distance_of_as_many_as_real"] = as_many
     path = model.out / f"scores_{protocol}.json"
     if processes.is_main():
-        path.write_text(json.dumps({**record, "scores": found}, indent=2) + "\n")
+        text = json.dumps({**record, "scores": found}, indent=2)
+        write_at_once(path, f"{text}\n".encode())
     for number, sigmas in enumerate(levels.values(), 1):
         if keep_images:
             scorer.save_images(sigmas, model.out / f"samples_{number}.npz")

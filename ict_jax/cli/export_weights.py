@@ -6,6 +6,11 @@
 safetensors: one file with the config and the step in its header, of any network.
 diffusers: a directory for ConsistencyModelPipeline.from_pretrained, of an ADM with
 c_noise_multiplier=1000.
+
+The same checkpoint gives the same bytes. --out may be in a bucket (gs://...).
+
+exit codes: 0 done; 1 something is wrong with the input; 3 a weight is NaN or infinite; 74 it could
+not be written.
 """
 
 import sys

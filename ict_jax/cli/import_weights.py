@@ -9,7 +9,11 @@ r"""Makes a checkpoint from weights of another project; `sample` then draws from
   a .pt file of OpenAI's consistency_models
   a directory of diffusers' ConsistencyModelPipeline
   a .safetensors file of export_weights, which needs no --config
-Nothing in a file is ever executed.
+Nothing in a file is ever executed. Files of export_weights carry a fingerprint that is verified; in
+others a changed number may go unseen unless --sha256 is given.
+
+exit codes: 0 done; 1 something is wrong with the input; 3 a weight is NaN or infinite; 74 the
+checkpoint could not be written.
 """
 
 import sys
@@ -30,6 +34,12 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     )
     flags.DEFINE_string("source", None, "File or directory of the weights.", flag_values=values)
     flags.DEFINE_string(
+        "sha256",
+        None,
+        "SHA-256 that the file of the weights must have, as its publisher or sha256sum gives it.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
         "out", None, "New work directory that gets the checkpoint.", flag_values=values
     )
 
@@ -47,7 +57,9 @@ def run(values: flags.FlagValues) -> None:
     from ict_jax.console import say
     from ict_jax.files import to_path
 
-    loaded = interop.read_weights(source, common.value(values, "config"))
+    loaded = interop.read_weights(
+        source, common.value(values, "config"), sha256=common.value(values, "sha256")
+    )
     written = write_ema(to_path(out), *loaded)
     size = sum(leaf.size for leaf in jax.tree.leaves(loaded.params))
     kind = "diffusion model" if build.is_diffusion(loaded.config) else "consistency model"

@@ -68,7 +68,8 @@ def run(values: flags.FlagValues) -> None:
     from ict_jax import build, processes
     from ict_jax.checkpoints import load_ema
     from ict_jax.console import format_secs, say
-    from ict_jax.files import to_path, writable_directory, writing
+    from ict_jax.evaluation.collect import as_npz
+    from ict_jax.files import to_path, writable_directory, write_at_once
     from ict_jax.pictures import image_grid, save_png
     from ict_jax.sampler import Sampler
     from ict_jax.training import parallel
@@ -105,10 +106,8 @@ def run(values: flags.FlagValues) -> None:
         return
     images = np.concatenate(parts)
     told = {"seeds": np.asarray(seeds), "sigmas": np.asarray(sigmas), "step": step}
-    with writing(directory, "--out"):
-        save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
-        with (directory / "samples.npz").open("wb") as file:
-            np.savez(file, images=images, **told)
+    save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
+    write_at_once(directory / "samples.npz", as_npz({"images": images, **told}))
     say(f"written: {directory / 'grid.png'}, {directory / 'samples.npz'}")
 
 

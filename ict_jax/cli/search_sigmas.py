@@ -43,6 +43,7 @@ def run(values: flags.FlagValues) -> None:
     from ict_jax.console import say
     from ict_jax.evaluation.distances import Distances
     from ict_jax.evaluation.search import greedy_search
+    from ict_jax.files import write_at_once
 
     if held_out:
         model, measure, key = scoring.open_held_out(values)
@@ -70,7 +71,7 @@ def run(values: flags.FlagValues) -> None:
             "num_scales": len(grid),
             "schedules": schedules,
         }
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        write_at_once(path, f"{json.dumps(result, indent=2)}\n".encode())
         for schedule in schedules:
             levels = ",".join(f"{sigma:.4g}" for sigma in schedule["sigmas"])
             say(f"{len(schedule['sigmas'])} steps: --sigmas={levels}  {schedule['distance']:.4f}")

@@ -62,7 +62,6 @@ def run(values: flags.FlagValues) -> int:
 
     # Late: --help and mistakes answer at once.
     from ict_jax import loop, processes
-    from ict_jax.checkpoints.store import NotSaved
     from ict_jax.stop import Interrupted
     from ict_jax.training import parallel
 
@@ -71,11 +70,6 @@ def run(values: flags.FlagValues) -> int:
     try:
         with processes.leaving_at_once():
             loop.train(config, workdir)
-    except NotSaved as error:
-        if processes.count() > 1:  # the others may not know, and wait
-            processes.leave(common.EXIT_NOT_SAVED, f"not saved: {error}")
-        print(f"not saved: {error}", file=sys.stderr)
-        return common.EXIT_NOT_SAVED
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return common.EXIT_INTERRUPTED

@@ -1,4 +1,4 @@
-"""The exceptions: for arguments that break a rule, and for numbers that are not finite."""
+"""What stops a run: arguments that break a rule, numbers that diverge, files not written."""
 
 
 class ArgumentError(ValueError):
@@ -10,7 +10,11 @@ class ArgumentError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """A loss, gradient, parameter or sample is NaN or infinite; the commands exit with 3."""
+    """A loss, gradient, parameter or sample is NaN or infinite; the message is one sentence."""
+
+
+class NotSaved(RuntimeError):
+    """What was made cannot be written, on a full disk for instance; the message is one sentence."""
 
 
 def require(ok: bool, message: str) -> None:

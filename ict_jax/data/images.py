@@ -1,5 +1,6 @@
 """Sets of labelled images, in memory or on disk."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -45,6 +46,16 @@ class ImageSet(NamedTuple):
     def read(self, index: np.ndarray) -> "ImageSet":
         """The examples at integer indices [m], in that order."""
         return ImageSet(self.images[index], self.labels[index])
+
+
+def check_labels(labels: Sequence[int] | np.ndarray, num_classes: int, name: str) -> None:
+    """Raises `ArgumentError` unless all are classes of a set; beyond them a network gives NaN."""
+    least, largest = (int(edge(labels, initial=0)) for edge in (np.min, np.max))
+    require(
+        0 <= least and largest < num_classes,
+        f"{name} has labels from {least} to {largest}, expected 0 to {num_classes - 1}, its "
+        f"{num_classes} classes; mend the labels, or get the set again.",
+    )
 
 
 class Dataset(NamedTuple):

@@ -6,7 +6,7 @@ from ict_jax.data.digits import load_digits
 from ict_jax.data.emoji import load_emoji
 from ict_jax.data.fashion_mnist import load_fashion_mnist
 from ict_jax.data.folder import load_folder
-from ict_jax.data.images import Dataset
+from ict_jax.data.images import Dataset, ImageSet, check_labels
 from ict_jax.data.remote import local_copy
 from ict_jax.data.tfds_source import load_tfds, set_directory
 from ict_jax.files import is_remote
@@ -35,12 +35,23 @@ def load_data(
         if they take at most 2 GiB.
 
     Raises:
-      ArgumentError: an unknown name, or a set that is not where it should be.
+      ArgumentError: an unknown name, a set that is not where it should be, or labels that are none
+        of its classes. Those of images on disk are checked when they are read.
     """
     if data_dir is not None and is_remote(data_dir):
         # Of prepared sets, which lie side by side, only the one that is asked for.
         one = set_directory(name.removeprefix("tfds:")) if name.startswith("tfds:") else ""
         data_dir = local_copy(data_dir, one)
+    dataset = _load(name, data_dir, image_size, in_memory)
+    for split in (dataset.train, dataset.validation, dataset.test):
+        if isinstance(split, ImageSet):
+            check_labels(split.labels, dataset.num_classes, f"data.name={name!r}")
+    return dataset
+
+
+def _load(
+    name: str, data_dir: str | None, image_size: int | None, in_memory: bool | None
+) -> Dataset:
     if name == "digits":
         return load_digits()
     if name == "fashion_mnist":

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.data.images import Dataset, ImageSet, split_test
+from ict_jax.data.images import Dataset, ImageSet, check_labels, split_test
 from ict_jax.data.preprocess import open_image
 from ict_jax.files import contained
 
@@ -27,12 +27,13 @@ DOWNSAMPLED = "imagenet_resized"
 class StoredSet:
     """Images and labels of a split on disk, decoded when they are read; threads may share one."""
 
-    def __init__(self, name: str, source: Any):
+    def __init__(self, name: str, source: Any, num_classes: int):
         """Looks at the first example.
 
         Args:
           name: for messages.
           source: random access to dicts with `image`, encoded, and `label`.
+          num_classes: of the set.
 
         Raises:
           ArgumentError: the set is empty, or lacks one of the two features.
@@ -45,6 +46,7 @@ class StoredSet:
         )
         self._name = name
         self._source = source
+        self._num_classes = num_classes
         self.size = len(source)
         self.image_shape = self._example(0)[0].shape
 
@@ -52,10 +54,10 @@ class StoredSet:
         """The examples at integer indices [m], in that order.
 
         Raises:
-          ArgumentError: an image has another shape than the first.
+          ArgumentError: an image has another shape than the first, or a label is no class.
         """
         images = np.empty((len(index), *self.image_shape), np.uint8)
-        labels = np.empty(len(index), np.int32)
+        labels = np.empty(len(index), np.int64)
         for row, place in enumerate(index):
             image, labels[row] = self._example(int(place))
             require(
@@ -65,7 +67,8 @@ class StoredSet:
                 "when preparing the set.",
             )
             images[row] = image
-        return ImageSet(images, labels)
+        check_labels(labels, self._num_classes, self._name)
+        return ImageSet(images, labels.astype(np.int32))
 
     def _example(self, place: int) -> tuple[np.ndarray, int]:
         try:
@@ -119,6 +122,7 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         with _own_features_only(what):
             builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         held_out = [split for split in ("validation", "test") if split in builder.info.splits]
+        num_classes = int(builder.info.features["label"].num_classes)
         splits = ("train", *(held_out or ["test"]))
         # TFDS takes the config, and the names of the files, from what the set says of itself.
         if data_dir is not None:
@@ -126,9 +130,9 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         for path in (path for split in splits for path in builder.info.splits[split].filepaths):
             contained(os.path.relpath(path, builder.data_dir), what)
         train, *others = (
-            StoredSet(what, builder.as_data_source(split, decoders=encoded)) for split in splits
+            StoredSet(what, builder.as_data_source(split, decoders=encoded), num_classes)
+            for split in splits
         )
-        num_classes = builder.info.features["label"].num_classes
     except ArgumentError:
         raise
     except Exception as error:  # TFDS raises many kinds for what is missing or damaged

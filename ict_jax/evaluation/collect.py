@@ -13,11 +13,12 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
+from ict_jax.console import say
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.extractors.base import to_rgb
 from ict_jax.files import write_at_once
-from ict_jax.processes import from_main, is_main, wait_for_all
+from ict_jax.processes import everywhere, is_main, wait_for_all
 from ict_jax.sampler import Sampler, require_finite_samples
 from ict_jax.training.parallel import batch_sharding, replicated
 from ict_jax.training.state import Params
@@ -70,7 +71,8 @@ def collect_samples(
 ) -> list[Collected]:
     """Draws and describes samples, in `PARTS` parts that are each kept in a file.
 
-    Parts that are there already, from a run that was interrupted, are read.
+    Parts that are there already, from a run that was interrupted, are read; damaged ones are drawn
+    again.
 
     Args:
       sampler: of `draw_and_extract`.
@@ -85,12 +87,15 @@ def collect_samples(
 
     Raises:
       Diverged: a sample is not finite.
+      NotSaved: a part cannot be written.
     """
     edges = np.unique(np.linspace(0, len(seeds), PARTS + 1).astype(int))
     parts = []
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         path = directory / f"part_{number}.npz"
-        if not from_main(path.exists()):
+        part = _load(path, int(stop - start), keep_images)
+        there = everywhere(part is not None)  # otherwise all take part in drawing it
+        if part is None or not there:
             drawn = []
             batches = sampler.outputs(
                 (params, extractor.weights),
@@ -104,8 +109,9 @@ def collect_samples(
                 drawn.append(Collected(features, logits, images if keep_images else None))
                 done += len(features)
                 told(done, len(seeds))
-            _save(path, joined(drawn))
-        parts.append(_load(path))
+            part = joined(drawn)
+            _save(path, part)
+        parts.append(part)
     return parts
 
 
@@ -125,6 +131,32 @@ def as_npz(arrays: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
+def read_npz(
+    path: epath.Path, names: set[str], *, optional: frozenset[str] = frozenset()
+) -> dict[str, np.ndarray] | None:
+    """The arrays of an .npz file, whose checksums are verified.
+
+    Args:
+      path: of the file.
+      names: of all arrays.
+      optional: of arrays that may be missing.
+
+    Returns:
+      None if it is not there; or, which is said, if it is damaged or has other names.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as found:
+            arrays = dict(found)
+        wrong: Any = names.symmetric_difference(arrays) - optional
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a dozen kinds, from zipfile to NumPy
+        arrays, wrong = {}, type(error).__name__
+    if wrong:
+        say(f"WARNING: {path} is damaged ({wrong}) and is made again")
+    return None if wrong else arrays
+
+
 def _save(path: epath.Path, part: Collected) -> None:
     """By the first process, whole or not at all; the others wait for it."""
     if is_main():
@@ -132,10 +164,13 @@ def _save(path: epath.Path, part: Collected) -> None:
     wait_for_all("part of the samples")
 
 
-def _load(path: epath.Path) -> Collected:
-    with path.open("rb") as file, np.load(file) as arrays:
-        found: Any = [arrays[name] if name in arrays else None for name in Collected._fields]
-    return Collected(*found)
+def _load(path: epath.Path, count: int, keep_images: bool) -> Collected | None:
+    """A part of so many examples; None if it is not there or cannot be read."""
+    names = {"features", "logits", *(["images"] if keep_images else [])}
+    arrays = read_npz(path, names, optional=frozenset({"logits"}))
+    if arrays is None or len(arrays["features"]) != count:
+        return None
+    return Collected(arrays["features"], arrays.get("logits"), arrays.get("images"))
 
 
 class Describer:

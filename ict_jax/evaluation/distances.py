@@ -16,8 +16,9 @@ class Distances:
         """Reads what is there; a file that cannot be read counts as empty."""
         self._path = path
         try:
-            self._numbers: dict[str, float] = dict(json.loads(path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+            found = json.loads(path.read_text())
+            self._numbers = {key: float(number) for key, number in found.items()}
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
             self._numbers = {}
 
     def get(self, key: str, compute: Callable[[], float]) -> float:

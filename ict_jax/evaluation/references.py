@@ -14,7 +14,14 @@ from ict_jax.caches import cache_directory
 from ict_jax.console import not_essential
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Examples
-from ict_jax.evaluation.collect import Describer, as_npz, content_hash, image_batches, joined
+from ict_jax.evaluation.collect import (
+    Describer,
+    as_npz,
+    content_hash,
+    image_batches,
+    joined,
+    read_npz,
+)
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.frechet import Moments, MomentSums
 from ict_jax.files import to_path, write_at_once
@@ -108,11 +115,10 @@ def _write(path: epath.Path, found: tuple[Moments, np.ndarray]) -> None:
 
 def _read(path: epath.Path) -> tuple[Moments, np.ndarray] | None:
     """None if it is not there or cannot be read."""
-    try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            return Moments(arrays["mean"], arrays["covariance"]), arrays["features"]
-    except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    arrays = read_npz(path, {"mean", "covariance", "features"})
+    if arrays is None:
         return None
+    return Moments(arrays["mean"], arrays["covariance"]), arrays["features"]
 
 
 def reference_of_file(

@@ -24,6 +24,7 @@ from ict_jax.evaluation.scores import (
     score_model,
     table,
 )
+from ict_jax.files import write_at_once
 from ict_jax.pictures import image_grid, save_png
 from ict_jax.processes import from_main, is_main
 from ict_jax.sampler import Sampler
@@ -181,6 +182,9 @@ class Evaluator:
           params: averaged parameters.
           step: of the checkpoint, for the record.
           second_sigma: of two-step sampling; default: chosen on the validation split.
+
+        Raises:
+          NotSaved: they cannot be written.
         """
         scorer = self.scorer()
 
@@ -197,7 +201,7 @@ class Evaluator:
             scores["second_sigma"] = second_sigma
         pictures = self.grids(params, second_sigma) | {"real": self.real_grid()}
         if is_main():
-            (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+            write_at_once(out / "scores.json", f"{json.dumps(scores, indent=2)}\n".encode())
             for name, picture in pictures.items():
                 save_png(out / f"{name}.png", picture)
         say(table(scores))

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ict_jax.core.errors import require
+from ict_jax.core.errors import Diverged, require
 from ict_jax.interop.layouts import Slice
 from ict_jax.training.state import Params
 
@@ -23,6 +23,7 @@ def import_arrays(arrays: Arrays, layout: list[Slice], what: str) -> Params:
 
     Raises:
       ArgumentError: names are missing or left over, or a shape or type differs.
+      Diverged: a number is NaN or infinite.
     """
     check_names(set(arrays), {part.theirs for part in layout}, what)
     parts: dict[tuple[str, ...], list[np.ndarray]] = {}
@@ -64,8 +65,20 @@ def _take(array: np.ndarray, part: Slice, what: str) -> np.ndarray:
         f"{part.theirs} in {what} has shape {shape} and type {array.dtype}, expected floats for "
         f"{part.shape}; choose the network that it was made with.",
     )
-    with np.errstate(over="ignore"):  # what is infinite then is refused by `read_weights`
-        return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is infinite then is refused
+        array = array.astype(np.float32)
+    check_finite({part.theirs: array}, what)
+    return array
+
+
+def check_finite(arrays: Arrays, what: str) -> None:
+    """Raises `Diverged` if a number is NaN or infinite; `what` names the arrays' origin."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise Diverged(
+                f"{name} in {what} has values that are NaN or infinite; choose other weights, or "
+                "get these again."
+            )
 
 
 def check_names(got: set[str], expected: set[str], what: str) -> None:

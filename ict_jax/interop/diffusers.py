@@ -1,21 +1,26 @@
 """Directories of diffusers' ConsistencyModelPipeline, read and written without diffusers."""
 
 import json
-import tempfile
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
+from etils import epath
 from ml_collections import ConfigDict
 
 from ict_jax import build
 from ict_jax.build import Config
 from ict_jax.checkpoints import Loaded
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.files import writable_directory
-from ict_jax.interop.arrays import export_arrays, import_arrays
-from ict_jax.interop.files import read_json, read_safetensors
+from ict_jax.files import made_at_once, to_path, writable_directory
+from ict_jax.interop.arrays import check_finite, export_arrays, import_arrays
+from ict_jax.interop.files import (
+    check_fingerprint,
+    read_json,
+    read_safetensors,
+    safetensors_bytes,
+)
 from ict_jax.interop.layouts import diffusers_layout
 from ict_jax.interop.network import network_of
 from ict_jax.models import ADM
@@ -60,6 +65,7 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
 
     Raises:
       ArgumentError: a file is missing or damaged, or the network is none that ADM covers.
+      Diverged: a parameter is NaN or infinite.
     """
     require(
         not build.is_diffusion(config),
@@ -68,7 +74,8 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
     )
     unet, scheduler = directory / "unet", directory / "scheduler"
     config = config.copy_and_resolve_references()
-    fields, image_shape = _adm_fields(read_json(unet / "config.json"), unet / "config.json")
+    network = read_json(unet / "config.json")
+    fields, image_shape = _adm_fields(network, unet / "config.json")
     with config.unlocked():
         config.model = ConfigDict(fields)
         config.image_shape = image_shape
@@ -93,24 +100,40 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
             )
             section[key] = float(levels[key])
     config, model = network_of(config, ADM, "adm")
-    file = next((unet / name for name in UNET_WEIGHTS if (unet / name).is_file()), None)
-    if file is None:
-        raise ArgumentError(f"{unet} holds none of {list(UNET_WEIGHTS)}; get the directory again.")
-    arrays = read_torch_file(file) if file.suffix == ".bin" else read_safetensors(file)[0]
-    layout = diffusers_layout(model, config.image_shape)
-    return Loaded(import_arrays(arrays, layout, str(file)), config, 0)
+    file = weights_file(directory)
+    arrays, header = (
+        (read_torch_file(file), {}) if file.suffix == ".bin" else read_safetensors(file)
+    )
+    params = import_arrays(arrays, diffusers_layout(model, config.image_shape), str(file))
+    check_fingerprint(file, arrays, header, [network, levels])
+    return Loaded(params, config, 0)
 
 
-def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
+def weights_file(directory: Path) -> Path:
+    """The file of the network's weights in a directory that diffusers saved.
+
+    Raises:
+      ArgumentError: there is none.
+    """
+    unet = directory / "unet"
+    for name in UNET_WEIGHTS:
+        if (unet / name).is_file():
+            return unet / name
+    raise ArgumentError(f"{unet} holds none of {list(UNET_WEIGHTS)}; get the directory again.")
+
+
+def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
     """Writes a directory that `diffusers.ConsistencyModelPipeline.from_pretrained` loads.
 
     Args:
       loaded: from `load_ema`; an ADM with c_noise_multiplier 1000, which the scheduler of
         diffusers has built in.
-      directory: made if needed.
+      directory: on a disk or in a bucket, made if needed.
 
     Raises:
       ArgumentError: another network, or a directory that cannot be written to.
+      Diverged: a parameter is NaN or infinite.
+      NotSaved: it cannot be written.
     """
     config, model = network_of(loaded.config, ADM, "adm")
     require(
@@ -124,7 +147,7 @@ def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
         f"this one has precondition {config.precondition.name!r} and multiplier "
         f"{model.c_noise_multiplier}; export it as safetensors.",
     )
-    directory = Path(directory)
+    directory = to_path(directory)
     require(
         not directory.exists() or (directory.is_dir() and not any(directory.iterdir())),
         f"{directory} exists already and is not an empty directory; give a new one.",
@@ -132,6 +155,7 @@ def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
     writable_directory(directory.parent, "the directory")
     arrays = export_arrays(loaded.params, diffusers_layout(model, config.image_shape))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    check_finite(arrays, "the checkpoint")
     disc = config.discretization
     texts = {
         "unet/config.json": _unet_config(model, config.image_shape),
@@ -153,17 +177,14 @@ def write_diffusers(loaded: Loaded, directory: str | Path) -> Path:
             "unet": ["diffusers", "UNet2DModel"],
         },
     }
-    # Under another name until it is whole.
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export_") as partial:
-        whole = Path(partial) / "whole"
-        for part in ("unet", "scheduler"):
-            (whole / part).mkdir(parents=True)
-        safetensors.numpy.save_file(
-            arrays, whole / "unet" / UNET_WEIGHTS[0], metadata={"format": "pt"}
-        )
-        for name, value in texts.items():
-            (whole / name).write_text(json.dumps(value, indent=2) + "\n")
-        whole.rename(directory)
+    # As they are read again, where tuples are lists.
+    read = [json.loads(json.dumps(texts[name])) for name in list(texts)[:2]]
+    files = {name: f"{json.dumps(value, indent=2)}\n".encode() for name, value in texts.items()}
+    files[f"unet/{UNET_WEIGHTS[0]}"] = safetensors_bytes(arrays, {"format": "pt"}, read)
+    with made_at_once(directory) as whole:
+        for name, content in files.items():
+            (whole / name).parent.mkdir(parents=True, exist_ok=True)
+            (whole / name).write_bytes(content)
     return directory
 
 

@@ -1,39 +1,48 @@
 """Our checkpoints as single safetensors files, and back."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
+from etils import epath
 from ml_collections import ConfigDict
 
 from ict_jax import build
 from ict_jax.checkpoints import Loaded
+from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.randomness import seed_key
-from ict_jax.files import writable_directory
-from ict_jax.interop.arrays import check_names
-from ict_jax.interop.files import read_safetensors
+from ict_jax.files import to_path, writable_directory, write_at_once
+from ict_jax.interop.arrays import check_finite, check_names
+from ict_jax.interop.files import (
+    FINGERPRINT,
+    check_fingerprint,
+    read_safetensors,
+    safetensors_bytes,
+)
 
 FORMAT = "ict_jax"  # in the header
 
 
-def write_safetensors(loaded: Loaded, path: str | Path) -> Path:
+def write_safetensors(loaded: Loaded, path: str | os.PathLike) -> epath.Path:
     """Writes parameters, config and step into one file that other projects can read.
 
-    Names are those of our tree, joined by dots; the header has `format`, `config` (JSON) and
-    `step`.
+    Names are those of our tree, joined by dots; the header has `format`, `config` (JSON), `step`
+    and a fingerprint of all of it.
 
     Args:
       loaded: from `load_ema`.
-      path: ends in .safetensors; its directory is made if needed.
+      path: on a disk or in a bucket, ends in .safetensors; its directory is made if needed.
 
     Raises:
       ArgumentError: another suffix, or a directory that cannot be written to.
+      Diverged: a parameter is NaN or infinite.
+      NotSaved: it cannot be written.
     """
-    path = Path(path)
+    path = to_path(path)
     require(
         path.suffix == ".safetensors" and not path.is_dir(),
         f"{path} must be a file whose name ends in .safetensors; choose another.",
@@ -41,9 +50,10 @@ def write_safetensors(loaded: Loaded, path: str | Path) -> Path:
     writable_directory(path.parent, "the directory")
     flat = jax.tree_util.tree_leaves_with_path(loaded.params)
     arrays = {_dotted(keys): np.ascontiguousarray(leaf) for keys, leaf in flat}
-    config = json.dumps(loaded.config.to_dict())
+    check_finite(arrays, "the checkpoint")
+    config = json.dumps(loaded.config.to_dict(), sort_keys=True)
     header = {"format": FORMAT, "config": config, "step": str(loaded.step)}
-    safetensors.numpy.save_file(arrays, path, metadata=header)
+    write_at_once(path, safetensors_bytes(arrays, header))
     return path
 
 
@@ -52,6 +62,7 @@ def read_safetensors_export(path: Path) -> Loaded:
 
     Raises:
       ArgumentError: the file is damaged, or was not written by this package.
+      Diverged: a parameter is NaN or infinite.
     """
     arrays, header = read_safetensors(path)
     require(
@@ -75,6 +86,11 @@ def read_safetensors_export(path: Path) -> Loaded:
             f"{_dotted(keys)} in {path} has shape {got.shape} and type {got.dtype}, expected "
             f"{leaf.shape} and {leaf.dtype}; export it again.",
         )
+    others = sorted({*header} - {"format", "config", "step", FINGERPRINT})
+    require(not others, f"{path} has {others} in its header, as no export has; export it again.")
+    if not check_fingerprint(path, arrays, header):
+        say(f"WARNING: {path} has no {FINGERPRINT}: that it is whole is unchecked")
+    check_finite(arrays, str(path))
     params = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_dotted(keys)], shapes)
     return Loaded(params, config, step)
 

@@ -1,4 +1,4 @@
-"""Files of weights to arrays by name. Nothing in a file is ever executed."""
+"""Files of weights to arrays by name, and back. Nothing in a file is ever executed."""
 
 import contextlib
 import json
@@ -10,8 +10,10 @@ import flax.serialization
 import numpy as np
 import safetensors
 import safetensors.flax
+import safetensors.numpy
 
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import ArgumentError, Diverged, require
+from ict_jax.evaluation.extractors.weights import arrays_digest
 
 Named = dict[str, np.ndarray]
 
@@ -40,6 +42,48 @@ def read_safetensors(path: Path) -> tuple[Named, dict[str, str]]:
         with safetensors.safe_open(path, framework="flax") as file:
             arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}
             return arrays, file.metadata() or {}
+
+
+FINGERPRINT = "ict_jax_sha256"
+"""In the header of a safetensors file: the digest of its arrays and of the texts beside them."""
+
+
+def safetensors_bytes(arrays: Named, header: dict[str, str], beside: Any = None) -> bytes:
+    """A safetensors file with a fingerprint, which depends on its content alone.
+
+    Args:
+      arrays: by name.
+      header: texts for its header.
+      beside: JSON that the fingerprint covers too.
+    """
+    header = header | {FINGERPRINT: _fingerprint(arrays, header, beside)}
+    content = memoryview(safetensors.numpy.save(arrays, header))
+    start = 8 + int.from_bytes(content[:8], "little")
+    # The library writes the texts in an order that differs from run to run.
+    ordered = json.dumps(json.loads(bytes(content[8:start])), sort_keys=True).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return b"".join([len(ordered).to_bytes(8, "little"), ordered, content[start:]])
+
+
+def check_fingerprint(
+    path: Path, arrays: Named, header: dict[str, str], beside: Any = None
+) -> bool:
+    """Whether a file that was read has a fingerprint; arguments as of `safetensors_bytes`.
+
+    Raises:
+      ArgumentError: it has another one.
+    """
+    told = {key: text for key, text in header.items() if key != FINGERPRINT}
+    require(
+        header.get(FINGERPRINT) in (None, _fingerprint(arrays, told, beside)),
+        f"{path} is not what was exported: {FINGERPRINT} in its header is of other content; "
+        "copy it again, or export it again.",
+    )
+    return FINGERPRINT in header
+
+
+def _fingerprint(arrays: Named, header: dict[str, str], beside: Any) -> str:
+    return arrays_digest(arrays, json.dumps([header, beside], sort_keys=True))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -72,11 +116,11 @@ def refusing(path: Path, what: str) -> Iterator[None]:
     """Turns whatever a damaged or hostile file makes libraries raise into one sentence.
 
     Raises:
-      ArgumentError: instead of any other exception.
+      ArgumentError: instead of any other exception but `Diverged`.
     """
     try:
         yield
-    except ArgumentError:
+    except (ArgumentError, Diverged):
         raise
     except Exception as error:  # dozens of kinds, from msgpack to NumPy
         lines = str(error).strip().splitlines() or ["no message"]

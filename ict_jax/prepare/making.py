@@ -13,6 +13,7 @@ from ict_jax.prepare import tfds_format
 from ict_jax.prepare.pictures import Picture
 from ict_jax.prepare.shards import (
     Task,
+    Written,
     fingerprint,
     make_tasks,
     read_note,
@@ -57,7 +58,7 @@ def make_set(
     }
     with locked_directory(home, "--out"):
         if whole.is_dir():
-            return _already_there(whole, every, origin)
+            return _already_there(whole, name, every, origin)
         begun.mkdir(exist_ok=True)
         if (begun / ORIGIN).is_file():
             require(
@@ -66,7 +67,7 @@ def make_set(
             )
         write_text(begun / ORIGIN, json.dumps(origin))
         write_shards(every, workers=workers)
-        written = {split: [n for n in map(read_note, part) if n] for split, part in tasks.items()}
+        written = {split: _notes(part) for split, part in tasks.items()}
         bad = [message for notes in written.values() for note in notes for message in note.bad]
         _report_bad(bad, home / "bad_files.txt", skip_bad)
         counts = {split: sum(note.count for note in notes) for split, notes in written.items()}
@@ -75,8 +76,9 @@ def make_set(
             f"without the files that cannot be used {counts} images are left, expected some in "
             "each split; add images.",
         )
-        write_text(begun / ORIGIN, json.dumps(origin | {"left_out": bad}, indent=2) + "\n")
         tfds_format.write_metadata(begun, name, version, size, class_names, written)
+        told = {"left_out": bad, "metadata": tfds_format.metadata_digests(begun)}
+        write_text(begun / ORIGIN, json.dumps(origin | told, indent=2) + "\n")
         begun.rename(whole)
         _remove_notes(whole, every)
     say(f"{', '.join(f'{split} {count:,}' for split, count in counts.items())} images: {whole}")
@@ -84,9 +86,23 @@ def make_set(
     return whole
 
 
-def _already_there(whole: Path, tasks: list[Task], origin: dict) -> Path:
-    """Says so, if it is there and made from the same pictures."""
+def _notes(tasks: Sequence[Task]) -> list[Written]:
+    """What is known of the shards of a split, all of which are whole."""
+    notes = [read_note(task) for task in tasks]
+    broken = [task.path for task, note in zip(tasks, notes, strict=True) if note is None]
+    require(not broken, f"{broken[:1]} is not what was written; run the same command again.")
+    return [note for note in notes if note is not None]
+
+
+def _already_there(whole: Path, name: str, tasks: list[Task], origin: dict) -> Path:
+    """Says so, if it is there, whole, and made from the same pictures."""
     found = _read_origin(whole)
+    damage = tfds_format.find_damage(whole, name, found.get("metadata"))
+    require(
+        found != {} and not damage,
+        f"{whole} is no longer whole ({damage or f'{ORIGIN} cannot be read'}); remove that "
+        "directory, and run the same command again.",
+    )
     require(
         found.get("made_from") == origin["made_from"],
         f"{whole} was made from other files, or these have changed since; give another --out, or "
@@ -108,9 +124,10 @@ def _remove_notes(whole: Path, tasks: list[Task]) -> None:
 
 def _read_origin(directory: Path) -> dict:
     try:
-        return json.loads((directory / ORIGIN).read_text(encoding="utf-8"))
+        found = json.loads((directory / ORIGIN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _report_bad(bad: list[str], listing: Path, skip_bad: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from ict_jax.console import say
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.tfds_source import set_directory
+from ict_jax.files import is_remote, to_local_path
+from ict_jax.prepare import tfds_format
 
 
 def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -> Path:
@@ -43,8 +45,9 @@ def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ArgumentError(f"--name={name} is not a set of TFDS; see its catalogue.") from error
     if source is not None:
+        source = to_local_path(source, "--source")
         for url, info in builder.url_infos.items():
-            path = Path(source) / info.filename
+            path = source / info.filename
             require(path.is_file(), f"{path} does not exist; get {url} ({info.size:,} bytes).")
     say(f"preparing {name} with TFDS")
     try:
@@ -62,4 +65,14 @@ def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -
             f"TFDS cannot prepare {name} ({str(error).strip().splitlines()[0]}); get its files and "
             "give their directory as --source."
         ) from error
+    for split in [] if is_remote(out) else builder.info.splits.values():
+        # TFDS does not look for this where a set is there already.
+        damage = tfds_format.find_damaged_shard(
+            zip(map(Path, split.filepaths), split.shard_lengths, strict=True)
+        )
+        require(
+            not damage,
+            f"{builder.data_dir} is no longer whole ({damage}); remove that directory, and run the "
+            "same command again.",
+        )
     return Path(builder.data_dir)

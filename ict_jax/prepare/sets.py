@@ -9,6 +9,7 @@ from ict_jax.console import say
 from ict_jax.core.errors import require
 from ict_jax.data.cifar10 import CLASSES, load_archive
 from ict_jax.data.folder import HELD_OUT, list_images
+from ict_jax.files import to_local_path
 from ict_jax.prepare import tfds_format
 from ict_jax.prepare.imagenet import CLASSES as IMAGENET_CLASSES
 from ict_jax.prepare.imagenet import COUNTS, list_imagenet
@@ -38,9 +39,9 @@ def prepare_imagenet64(
 
     Source: Dhariwal & Nichol, 2021 (ADM), their code for class-conditional ImageNet.
     """
-    _check_apart(Path(source), Path(out))
+    source, out = _places(source, out)
     say("listing the images of ImageNet")
-    splits, names = list_imagenet(Path(source), None if val_labels is None else Path(val_labels))
+    splits, names = list_imagenet(source, None if val_labels is None else Path(val_labels))
     for what, found, published in (
         ("classes", len(names), IMAGENET_CLASSES),
         *((f"{split} images", len(splits[split]), count) for split, count in COUNTS.items()),
@@ -48,7 +49,7 @@ def prepare_imagenet64(
         if found != published:
             say(f"note: {found:,} {what} were found, and ImageNet has {published:,}")
     return make_set(
-        "imagenet64", "1.0.0", splits, names, 64, Path(out), skip_bad=skip_bad, workers=workers
+        "imagenet64", "1.0.0", splits, names, 64, out, skip_bad=skip_bad, workers=workers
     )
 
 
@@ -85,8 +86,8 @@ def prepare_folder(
         "another.",
     )
     require(image_size >= 2, f"--image_size={image_size} must be at least 2.")
-    _check_apart(Path(source), Path(out))
-    files, labels, classes = list_images(Path(source))
+    source, out = _places(source, out)
+    files, labels, classes = list_images(source)
     pictures = [
         FilePicture(str(path.relative_to(source)), label, str(path))
         for path, label in zip(files, labels, strict=True)
@@ -96,7 +97,7 @@ def prepare_folder(
     parts = {"train": order[2 * cut :], "validation": order[cut : 2 * cut], "test": order[:cut]}
     splits = {split: [pictures[i] for i in np.sort(index)] for split, index in parts.items()}
     return make_set(
-        name, "1.0.0", splits, classes, image_size, Path(out), skip_bad=skip_bad, workers=workers
+        name, "1.0.0", splits, classes, image_size, out, skip_bad=skip_bad, workers=workers
     )
 
 
@@ -111,7 +112,8 @@ def prepare_cifar10(source: str | Path, out: str | Path, *, workers: int | None 
     Raises:
       ArgumentError: the archive is missing or is not the published one.
     """
-    sets = dict(zip(("train", "test"), load_archive(Path(source)), strict=True))
+    source, out = to_local_path(source, "--source"), to_local_path(out, "--out")
+    sets = dict(zip(("train", "test"), load_archive(source), strict=True))
     splits = {
         split: [
             ArrayPicture(f"{split}_{index:05d}", int(label), image)
@@ -121,14 +123,20 @@ def prepare_cifar10(source: str | Path, out: str | Path, *, workers: int | None 
     }
     version = tfds_format.CIFAR10_VERSION
     return make_set(
-        "cifar10", version, splits, list(CLASSES), 32, Path(out), skip_bad=False, workers=workers
+        "cifar10", version, splits, list(CLASSES), 32, out, skip_bad=False, workers=workers
     )
 
 
-def _check_apart(source: Path, out: Path) -> None:
-    """Raises `ArgumentError` if what is made would lie among what it is made from."""
+def _places(source: str | Path, out: str | Path) -> tuple[Path, Path]:
+    """Both on this machine.
+
+    Raises:
+      ArgumentError: they are not, or what is made would lie among what it is made from.
+    """
+    source, out = to_local_path(source, "--source"), to_local_path(out, "--out")
     require(
         not out.resolve().is_relative_to(source.resolve()),
         f"--out={out} is --source or lies in it, so that what is made would be read the next time; "
         "give another.",
     )
+    return source, out

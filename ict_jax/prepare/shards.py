@@ -224,10 +224,23 @@ def _records(task: Task, bad: list[str]) -> Iterator[bytes]:
 
 def read_note(task: Task) -> Written | None:
     """What is known of a shard, None if it is not whole or was made from other pictures."""
-    if not (task.note.is_file() and task.path.is_file()):
+    try:
+        note = Written(**json.loads(task.note.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # not there, or damaged
         return None
-    note = Written(**json.loads(task.note.read_text(encoding="utf-8")))
-    return note if note.made_from == task.made_from else None
+    whole = note.made_from == task.made_from and count_records(task.path) == note.count
+    return note if whole else None
+
+
+def count_records(path: Path) -> int | None:
+    """How many records a shard holds; None if it is not there, cut off or overwritten."""
+    try:
+        reader = array_record_module.ArrayRecordReader(str(path))
+        count = reader.num_records()
+        reader.close()
+    except RuntimeError:  # all that it raises, some of it at the end
+        return None
+    return count
 
 
 def write_text(path: Path, text: str) -> None:

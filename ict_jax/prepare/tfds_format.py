@@ -1,8 +1,10 @@
 """The files of a TFDS set: records, names, metadata; written without TensorFlow."""
 
 import functools
+import hashlib
 import io
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from ict_jax.prepare.shards import Written
+from ict_jax.prepare.shards import Written, count_records
 
 CIFAR10_VERSION = "3.0.2"
 """Of the builder of TFDS, which then reads the set as its own."""
@@ -49,6 +51,50 @@ def known_names() -> list[str]:
 def namer(name: str) -> Callable[[str, int, int], str]:
     """`filename(split, index, number)` of the shards of a set."""
     return lambda split, index, number: f"{name}-{split}.array_record-{index:05d}-of-{number:05d}"
+
+
+METADATA = ("dataset_info.json", "features.json", "label.labels.txt")
+
+
+def metadata_digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of each file that describes a set."""
+    return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in METADATA}
+
+
+def find_damage(directory: Path, name: str, digests: dict[str, str] | None) -> str:
+    """What is wrong with the files of a set, in words; "" for nothing.
+
+    Args:
+      directory: of the set.
+      name: of the set.
+      digests: of `metadata_digests` when it was made; None where they were not kept.
+    """
+    try:
+        found = metadata_digests(directory)
+        changed = [
+            file for file in METADATA if digests is not None and digests[file] != found[file]
+        ]
+        if changed:
+            return f"{changed[0]} has changed"
+        described = [json.loads((directory / file).read_bytes()) for file in METADATA[:2]]
+        lengths = {split["name"]: split["shardLengths"] for split in described[0]["splits"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its description cannot be read, {type(error).__name__}: {error}"
+    named = namer(name)
+    return find_damaged_shard(
+        (directory / named(split, index, len(counts)), int(count))
+        for split, counts in lengths.items()
+        for index, count in enumerate(counts)
+    )
+
+
+def find_damaged_shard(shards: Iterable[tuple[Path, int]]) -> str:
+    """Which of the shards does not hold as many records as given, in words; "" for none."""
+    for path, expected in shards:
+        found = count_records(path)
+        if found != expected:
+            return f"{path.name} holds {found or 'no readable'} records, expected {expected}"
+    return ""
 
 
 def write_metadata(

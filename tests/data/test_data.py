@@ -152,7 +152,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
             lambda path, content: path.write_bytes(
                 gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 20, *[10] * 20]))
             ),
-            "labels up to 10",
+            "has labels from 0 to 10, expected 0 to 9",
         ),
     ],
 )

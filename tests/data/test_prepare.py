@@ -1,5 +1,6 @@
 """Sets prepared on disk: the pixels, every form of the source, bad files, and kill -9."""
 
+import functools
 import io
 import json
 import os
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
 
 import ict_jax
 from ict_jax import prepare
 from ict_jax.data import Batches, cifar10, load_data
 from ict_jax.data.preprocess import center_crop
 from ict_jax.files import locked_directory
-from ict_jax.prepare import shards
+from ict_jax.prepare import official, shards, tfds_format
 from tests.data.test_cifar10 import archive
 from tests.helpers import ROOT, command
 
@@ -264,6 +266,117 @@ def test_damaged_sets_are_refused_in_a_sentence(prepared, tmp_path, damage):
     damage(train)
     with pytest.raises(ict_jax.ArgumentError, match=r"'tfds:imagenet64'.*(prepare|prepared)"):
         load_data("tfds:imagenet64", data_dir=str(tmp_path / "set"))
+
+
+DAMAGES = [
+    lambda path: path.unlink(),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(path.read_bytes()[:-100]),
+]
+
+
+@pytest.mark.parametrize("name", [*tfds_format.METADATA, "origin.json", "imagenet64-validation*"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_set_that_is_no_longer_whole_is_not_already_there(raw, prepared, tmp_path, name, damage):
+    shutil.copytree(prepared[1], tmp_path / "set")
+    (file,) = (tmp_path / "set").rglob(name)
+    damage(file)
+    with pytest.raises(ict_jax.ArgumentError, match=r"no longer whole .*; remove that directory"):
+        prepare.prepare_imagenet64(raw, tmp_path / "set", workers=1)
+
+
+def test_what_is_advised_for_a_damaged_set_works(raw, prepared, tmp_path):
+    shutil.copytree(prepared[1], tmp_path / "set")
+    whole = tmp_path / "set" / "imagenet64" / "1.0.0"
+    info = whole / "dataset_info.json"
+    info.write_text(info.read_text().replace('"12"', '"13"'))
+    with pytest.raises(ict_jax.ArgumentError, match=r"dataset_info.json has changed"):
+        prepare.prepare_imagenet64(raw, tmp_path / "set", workers=1)
+    shutil.rmtree(whole)
+    prepare.prepare_imagenet64(raw, tmp_path / "set", workers=1)
+    assert contents(tmp_path / "set") == contents(prepared[1])
+    origin = json.loads((whole / "origin.json").read_text())
+    del origin["metadata"]  # as the first versions wrote it
+    (whole / "origin.json").write_text(json.dumps(origin))
+    assert prepare.prepare_imagenet64(raw, tmp_path / "set", workers=1) == whole
+    (shard,) = whole.glob("*-train*")
+    shard.write_bytes(b"")
+    message = "train.* holds no readable records, expected 12"
+    with pytest.raises(ict_jax.ArgumentError, match=message):
+        prepare.prepare_imagenet64(raw, tmp_path / "set", workers=1)
+
+
+def test_shards_and_notes_damaged_meanwhile_are_made_again(raw, prepared, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare.making.tfds_format, "write_metadata", lambda *arguments: None)
+        with pytest.raises(OSError, match="dataset_info"):  # stopped when all shards are there
+            prepare.prepare_imagenet64(raw, tmp_path, workers=1)
+    begun = tmp_path / "imagenet64" / "1.0.0.incomplete"
+    (note,) = begun.glob("*-train*.json")
+    (shard,) = begun.glob("*-validation*-of-00001")
+    note.write_text("")
+    shard.write_bytes(b"")
+    prepare.prepare_imagenet64(raw, tmp_path, workers=1)
+    assert contents(tmp_path) == contents(prepared[1])
+
+
+def test_sets_of_tfds_that_are_no_longer_whole_are_refused(prepared, tmp_path, monkeypatch):
+    out = tmp_path / "set"
+    shutil.copytree(prepared[1], out)
+    builder = tfds.builder("imagenet64", data_dir=out)  # stands for one of TFDS's own
+    monkeypatch.setattr(official.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(tfds, "builder", lambda *arguments, **options: builder)
+    monkeypatch.setattr(builder, "download_and_prepare", lambda **options: None, raising=False)
+    assert prepare.prepare_official(None, out, name="x") == out / "imagenet64" / "1.0.0"
+    next(out.rglob("*-train*")).unlink()
+    with pytest.raises(ict_jax.ArgumentError, match=r"train.* holds no readable records"):
+        prepare.prepare_official(None, out, name="x")
+
+
+def test_buckets_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    makers = (
+        prepare.prepare_imagenet64,
+        prepare.prepare_cifar10,
+        functools.partial(prepare.prepare_folder, image_size=16),
+    )
+    for make in makers:
+        for places in (("a", "gs://b/x"), ("gs://b/x", "a")):
+            with pytest.raises(ict_jax.ArgumentError, match="=gs://b/x is in a bucket, expected"):
+                make(*places)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_labels_that_are_no_classes_are_refused(prepared, tmp_path, label, in_memory):
+    """Beyond the classes Flax's Embed gives NaN, and the last one for -1."""
+    shutil.copytree(prepared[1], tmp_path / "set")
+    whole = tmp_path / "set" / "imagenet64" / "1.0.0"
+    (shard,) = whole.glob("*-train*")
+    source = tfds.builder("imagenet64", data_dir=tmp_path / "set").as_data_source(
+        "train", decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    serialize = tfds_format.Serializer(64, ("a", "b", "c"))
+    examples = [(e["id"].decode(), e["image"], e["label"]) for e in source]
+    writer = shards.array_record_module.ArrayRecordWriter(str(shard), "group_size:1")
+    for place, (name, png, own) in enumerate(examples):
+        record = serialize(name, io.BytesIO(png), own)
+        if place == 7:
+            example = tf_example_pb2.Example.FromString(record)
+            example.features.feature["label"].int64_list.value[0] = label
+            record = example.SerializeToString()
+        writer.write(record)
+    writer.close()
+
+    def read():
+        data = load_data("tfds:imagenet64", data_dir=str(tmp_path / "set"), in_memory=in_memory)
+        return data.train.read(np.arange(12))
+
+    with pytest.raises(
+        ict_jax.ArgumentError, match=r"imagenet64' has labels from .* expected 0 to"
+    ):
+        read()
 
 
 def test_a_damaged_tar_file_is_not_taken_for_a_whole_one(raw, tmp_path):

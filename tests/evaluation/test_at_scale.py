@@ -1,6 +1,8 @@
 """Scores by protocol: drawing, resuming, references, on one device and on four."""
 
 import hashlib
+import subprocess
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import ict_jax
 from configs import digits
 from ict_jax import build
 from ict_jax.checks import resolve
-from ict_jax.core.errors import Diverged
+from ict_jax.core.errors import Diverged, NotSaved
 from ict_jax.data import ImageSet
 from ict_jax.data.labels import even_labels, labels_as_in
 from ict_jax.evaluation import references, run
@@ -26,8 +28,10 @@ from ict_jax.evaluation.protocols import check_data, find_protocol
 from ict_jax.evaluation.references import Reference, reference_of, reference_of_file
 from ict_jax.evaluation.run import Evaluator
 from ict_jax.evaluation.uncertainty import frechet_standard_error
+from ict_jax.pictures import save_png
 from ict_jax.sampler import Sampler
 from ict_jax.training.parallel import make_mesh, replicated
+from tests.helpers import full_disk
 
 
 def project(weights, images):
@@ -133,6 +137,57 @@ def test_fewer_samples_than_parts_and_their_images(model, tmp_path):
     with np.load(tmp_path / "samples.npz") as file:
         np.testing.assert_array_equal(file["arr_0"], found.images)
     assert {path.name for path in tmp_path.iterdir()} == {"kept", "samples.npz"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-30],
+        lambda content: content.replace(b"features.npy", b"featurez.npy"),
+        lambda content: content.replace(b"logits.npy", b"logitz.npy"),
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+    ],
+)
+def test_a_damaged_part_is_drawn_again(model, tmp_path, damage, capsys):
+    made = scorer(model, tmp_path, keep_images=True)
+    expected = made.samples((80.0,))
+    part = next(tmp_path.glob("*/part_3.npz"))
+    whole = part.read_bytes()
+    part.write_bytes(damage(whole))
+    for again in (made.samples((80.0,)), made.samples((80.0,))):
+        jax.tree.map(np.testing.assert_array_equal, again, expected)
+    assert part.read_bytes() == whole
+    assert capsys.readouterr().out.count("part_3.npz is damaged") == 1
+
+
+def test_parts_of_other_sizes_are_drawn_again(model, tmp_path):
+    made = scorer(model, tmp_path)
+    expected = made.samples((80.0,))
+    parts = sorted(tmp_path.glob("*/part_*.npz"), key=lambda path: len(path.read_bytes()))
+    parts[-1].write_bytes(parts[0].read_bytes())
+    jax.tree.map(np.testing.assert_array_equal, made.samples((80.0,)), expected)
+
+
+def test_a_full_disk_is_told_and_what_was_drawn_is_kept(model, tmp_path):
+    expected = scorer(model, tmp_path / "whole", keep_images=True).samples((80.0,))
+    with full_disk(tmp_path / "disk", kilobytes=20) as disk:
+        small = scorer(model, disk, keep_images=True)
+        with pytest.raises(NotSaved, match=r"part_.*cannot be written \(No space left.*make room"):
+            small.samples((80.0,))
+        names = {path.name for path in Path(disk).rglob("*") if path.is_file()}
+        assert names and all(name.startswith("part_") for name in names)
+        subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+        jax.tree.map(np.testing.assert_array_equal, small.samples((80.0,)), expected)
+        filling = disk / "filling"
+        filling.write_bytes(bytes(2**20 - 400 * 2**10))
+        distances = Distances(disk / "distances.json")
+        with pytest.raises(NotSaved, match=r"distances.json cannot be written"):
+            distances.get("x" * 600_000, lambda: 1.0)
+        with pytest.raises(NotSaved, match=r"grid.png cannot be written"):
+            noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)
+            save_png(disk / "grid.png", noise)
+        assert {path.name for path in disk.iterdir() if path.is_file()} == {"filling"}
 
 
 class Stopped(Exception):

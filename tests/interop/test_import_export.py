@@ -1,7 +1,10 @@
 """Weights in and out: published outputs through a checkpoint, bitwise round trips, bad files."""
 
+import hashlib
 import json
+import os
 import shutil
+from pathlib import Path
 
 import flax.serialization
 import jax
@@ -9,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from etils import epath
 from ml_collections import ConfigDict
 
 import ict_jax
@@ -17,10 +21,10 @@ from ict_jax import build, checks, interop, loop
 from ict_jax.checkpoints import Loaded, load_consistency_fn, load_ema
 from ict_jax.checkpoints.store import write_ema
 from ict_jax.cli import common, evaluate, export_weights, import_weights, sample
-from ict_jax.core.errors import Diverged
+from ict_jax.core.errors import Diverged, NotSaved
 from ict_jax.interop.diffusers import ADM_IS
 from tests import golden
-from tests.helpers import smoke_config
+from tests.helpers import command, full_disk, smoke_config
 
 in_this_process = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -277,6 +281,7 @@ def broken_header(header, section, value):
 def test_bad_safetensors_are_refused(tmp_path):
     path = interop.write_safetensors(random_loaded(small("dense")), tmp_path / "a.safetensors")
     whole, (arrays, header) = path.read_bytes(), interop.files.read_safetensors(path)
+    del header["ict_jax_sha256"]
     for size in (0, 4, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(
@@ -314,6 +319,144 @@ def test_an_import_overwrites_nothing(tmp_path):
         write_ema(tmp_path, *loaded)
     with pytest.raises(ict_jax.ArgumentError, match=r"name ends in \.safetensors"):
         interop.write_safetensors(loaded, tmp_path / "model.bin")
+
+
+def flipped(content, places):
+    """Copies of a content with one bit changed."""
+    for place in places:
+        yield content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+
+
+def test_a_changed_bit_of_an_export_is_found(tmp_path):
+    loaded = random_loaded(small("dense"))
+    path = interop.write_safetensors(loaded, tmp_path / "a.safetensors")
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    places = np.random.default_rng(0).integers(header, len(whole), 20)
+    refused = 0
+    for content in flipped(whole, [*range(0, header, 7), *places, len(whole) - 1]):
+        path.write_bytes(content)
+        try:
+            assert_equal(interop.read_weights(path, None), loaded)
+        except (ict_jax.ArgumentError, Diverged):
+            refused += 1
+    assert refused > (header - 8) / 7 - 2  # but for spaces at the end of the header
+
+
+def test_a_changed_bit_of_a_diffusers_export_is_found(tmp_path):
+    interop.write_diffusers(exportable_adm(), tmp_path)
+    for name in ("unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
+        file = tmp_path / name
+        whole = file.read_bytes()
+        changed = whole.replace(b'"sigma_max": 80', b'"sigma_max": 81')
+        file.write_bytes(whole[:-2] + b"\1" + whole[-1:] if changed == whole else changed)
+        with pytest.raises(ict_jax.ArgumentError, match=r"is not what was exported: .* again\.$"):
+            interop.read_weights(tmp_path, small("adm"))
+        file.write_bytes(whole)
+    interop.read_weights(tmp_path, small("adm"))
+
+
+def test_an_export_without_a_fingerprint_is_read_and_this_is_said(tmp_path, capsys):
+    path = interop.write_safetensors(random_loaded(small("dense")), tmp_path / "a.safetensors")
+    arrays, header = interop.files.read_safetensors(path)
+    del header["ict_jax_sha256"]
+    safetensors.numpy.save_file(arrays, path, header)
+    assert interop.read_weights(path, None).step == 123
+    assert "has no ict_jax_sha256: that it is whole is unchecked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a"])
+def test_exports_are_the_same_bytes_with_the_users_mode(tmp_path, name):
+    write = interop.write_safetensors if "." in name else interop.write_diffusers
+    before = os.umask(0o027)
+    try:
+        files = [written(write(exportable_adm(), tmp_path / str(i) / name)) for i in range(5)]
+    finally:
+        os.umask(before)
+    assert all(each == files[0] for each in files)
+    assert {mode for mode, _ in files[0].values()} == {0o640}
+
+
+def written(path):
+    """Mode and content of each file."""
+    files = [path] if path.is_file() else [p for p in Path(path).rglob("*") if p.is_file()]
+    return {p.name: (os.stat(p).st_mode & 0o777, p.read_bytes()) for p in files}
+
+
+def test_the_digest_is_printed_and_compared(tmp_path, capsys):
+    digest = hashlib.sha256(golden.MSGPACK.read_bytes()).hexdigest()
+    interop.read_weights(golden.MSGPACK, tiny_cifar10(), sha256=digest.upper())
+    assert f"SHA-256 {digest}" in capsys.readouterr().out
+    for wrong, message in (("0" * 64, f"has the SHA-256 {digest}, expected 000"), ("ab", "64 hex")):
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            interop.read_weights(golden.MSGPACK, tiny_cifar10(), sha256=wrong)
+    with pytest.raises(ict_jax.ArgumentError, match="--source=gs://b/w is in a bucket, expected a"):
+        interop.read_weights("gs://b/w", None)
+
+
+def nan_in(tree):
+    """The tree with one number of its last array not a number."""
+    leaves, structure = jax.tree.flatten(tree)
+    leaves[-1] = np.array(leaves[-1])
+    leaves[-1].flat[-1] = np.nan
+    return jax.tree.unflatten(structure, leaves)
+
+
+@in_this_process
+def test_weights_that_are_not_finite_end_with_the_code_of_training(tmp_path, capsys):
+    loaded = exportable_adm()
+    broken = loaded._replace(params=nan_in(loaded.params))
+    write_ema(tmp_path / "run", *broken)
+    for name, *more in (("a.safetensors",), ("a", "--format=diffusers")):
+        arguments = (f"--checkpoint={tmp_path}/run", f"--out={tmp_path}/{name}", *more)
+        assert call(export_weights, *arguments) == common.EXIT_DIVERGED
+        assert "in the checkpoint has values that are NaN or inf" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+    sources = {
+        "a": altered_checkpoint(tmp_path, lambda tree: tree.update(nan_in(tree))),
+        "b.safetensors": interop.write_safetensors(loaded, tmp_path / "b.safetensors"),
+    }
+    arrays, header = interop.files.read_safetensors(sources["b.safetensors"])
+    del header["ict_jax_sha256"]
+    content = interop.files.safetensors_bytes(nan_in(arrays), header)
+    sources["b.safetensors"].write_bytes(content)
+    for name, source in sources.items():
+        config = ["--config=configs/openai_cifar10.py", *as_flags(tiny_cifar10())]
+        arguments = [*config[: None if name == "a" else 0], f"--source={source}"]
+        code = call(import_weights, *arguments, f"--out={tmp_path}/c")
+        said = capsys.readouterr().err
+        assert code == common.EXIT_DIVERGED, said
+        assert said.startswith("diverged: ") and "has values that are NaN or infinite" in said
+        assert not (tmp_path / "c").exists()
+
+
+def test_a_killed_import_can_be_run_again(tmp_path):
+    half = tmp_path / "checkpoints" / "123.orbax-checkpoint-tmp-7"
+    half.mkdir(parents=True)
+    (half / "ema").write_text("cut off")
+    (half.parent / ".write_test_0").write_text("")
+    loaded = random_loaded(small("dense"))
+    write_ema(epath.Path(tmp_path), *loaded)
+    assert_equal(load_ema(tmp_path), loaded)
+    assert not half.exists()
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path):
+    loaded = random_loaded(small("dense"))
+    source = interop.write_safetensors(loaded, tmp_path / "a.safetensors")
+    with full_disk(tmp_path / "disk", kilobytes=200) as disk:
+        with pytest.raises(
+            NotSaved, match=r"a.safetensors cannot be written \(No space left.*room"
+        ):
+            interop.write_safetensors(loaded, disk / "a.safetensors")
+        with pytest.raises(NotSaved, match=r"disk/a cannot be written \(No space left.*make room"):
+            interop.write_diffusers(exportable_adm(), disk / "a")
+        assert not list(disk.iterdir())
+        result = command("import_weights", f"--source={source}", f"--out={disk}")
+        assert result.returncode == common.EXIT_NOT_SAVED, result.stderr
+        assert "not saved: " in result.stderr and "No space left" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not list((disk / "checkpoints").iterdir())
 
 
 def exportable_adm():
@@ -370,6 +513,9 @@ def test_directories_of_other_networks_are_refused(tmp_path, changes, message):
 def test_damaged_directories_are_refused(tmp_path):
     loaded, first, tmp_path = exportable_adm(), tmp_path / "a", tmp_path / "b"
     interop.write_diffusers(loaded, first)
+    weights = first / "unet" / "diffusion_pytorch_model.safetensors"
+    arrays, _ = interop.files.read_safetensors(weights)
+    safetensors.numpy.save_file(arrays, weights, {"format": "pt"})  # as others write it
     shutil.copytree(first, tmp_path)
     levels = tmp_path / "scheduler" / "scheduler_config.json"
     whole = json.loads(levels.read_text())
@@ -388,12 +534,13 @@ def test_damaged_directories_are_refused(tmp_path):
     with pytest.raises(ict_jax.ArgumentError, match="cannot be read as a JSON file"):
         interop.read_weights(tmp_path, small("adm"))
     shutil.copytree(first, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(ict_jax.ArgumentError, match=r"holds none of \['diffusion_pytorch_model"):
-        interop.read_weights(tmp_path, small("adm"))
-    (tmp_path / "unet" / "config.json").unlink()
-    with pytest.raises(ict_jax.ArgumentError, match=r"config.json cannot be read \(No such file"):
-        interop.read_weights(tmp_path, small("adm"))
+    for name, message in (
+        ("config.json", r"config.json cannot be read \(No such file"),
+        (weights.name, r"holds none of \['diffusion_pytorch_model"),
+    ):
+        (tmp_path / "unet" / name).unlink()
+        with pytest.raises(ict_jax.ArgumentError, match=message):
+            interop.read_weights(tmp_path, small("adm"))
 
 
 @pytest.mark.parametrize(

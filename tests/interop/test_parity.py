@@ -236,7 +236,6 @@ def test_bad_pt_files_are_refused(tmp_path):
         (state | {"more": torch.ones(2)}, r"1 are left over, first \['more'\]"),
         (state | {first: torch.ones(2, 3)}, r"has shape \(2, 3\) and type float32"),
         (state | {first: state[first].int()}, "type int32, expected floats"),
-        (state | {first: state[first] * torch.nan}, "has values that are NaN or infinite"),
         ({"model": state}, "holds no state dict of tensors"),
         ([1, 2], "holds no state dict of tensors"),
     ]

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import subprocess
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +13,9 @@ from ml_collections import ConfigDict
 
 from ict_jax import files
 from ict_jax.checkpoints import layout, reading, store
-from ict_jax.core.errors import ArgumentError
+from ict_jax.cli import common
+from ict_jax.core.errors import ArgumentError, Diverged, NotSaved
+from tests.helpers import full_disk
 
 
 def lock(path):
@@ -55,19 +56,15 @@ def test_what_fails_within_the_lock_is_left_as_it_is(tmp_path):
         raise OSError("of the run")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small file system")
 def test_a_full_disk_is_found_before_anything_is_done(tmp_path):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
-    try:
-        with pytest.raises(OSError), (tmp_path / "filling").open("wb") as file:
+    with full_disk(tmp_path / "disk", kilobytes=64) as disk:
+        with pytest.raises(OSError), (disk / "filling").open("wb") as file:
             while True:
                 file.write(bytes(4096))
                 file.flush()
         with pytest.raises(ArgumentError, match=r"cannot be written to \(No space left on device"):
-            files.writable_directory(tmp_path, "--workdir")
-        assert [path.name for path in tmp_path.iterdir()] == ["filling"]
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+            files.writable_directory(disk, "--workdir")
+        assert [path.name for path in disk.iterdir()] == ["filling"]
 
 
 NAMES = ["run[1]", "[!a]", "**", "a*", "a?", "a]", "a\\b", os.fsdecode(b"\xff"), "x.__lock", "-x"]
@@ -114,3 +111,26 @@ def test_without_descriptors_by_name_a_pattern_is_refused(tmp_path, monkeypatch)
     monkeypatch.setattr(type(epath.Path("/")), "is_dir", lambda _: False)
     with pytest.raises(ArgumentError, match="which works on Linux alone; give a directory with"):
         files.literal(files.to_path(tmp_path / "a[1]"))
+
+
+def test_what_does_not_fit_leaves_nothing_and_what_was_there_stays(tmp_path):
+    with full_disk(tmp_path / "disk", kilobytes=64) as disk:
+        files.write_at_once(disk / "a", b"old")
+        with pytest.raises(
+            NotSaved, match=r"a cannot be written \(No space left on device\); make"
+        ):
+            files.write_at_once(disk / "a", bytes(100_000))
+        with pytest.raises(NotSaved), files.made_at_once(disk / "b") as directory:
+            directory.mkdir()
+            (directory / "part").write_bytes(bytes(100_000))
+        assert [path.name for path in disk.iterdir()] == ["a"]
+        assert (disk / "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("error", "code"), [(Diverged, 3), (NotSaved, 74), (ArgumentError, 1)])
+def test_every_command_has_the_exit_codes_of_training(capsys, error, code):
+    def main(values):
+        raise error("said\nso")
+
+    assert common.run(main, lambda values, argv: None, "", ["command"]) == code
+    assert capsys.readouterr().err.endswith(": said so\n")

@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from ict_jax.core.errors import ArgumentError
+from ict_jax.core.errors import NotSaved
 from ict_jax.report.page import report
 from ict_jax.report.read import read_run
 from ict_jax.report.write import write_whole
@@ -199,7 +199,7 @@ def test_nothing_is_left_half_written(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(type(path), "write_bytes", full)
-    with pytest.raises(ArgumentError, match=r"page.html cannot be written \(No space left"):
+    with pytest.raises(NotSaved, match=r"page.html cannot be written \(No space left"):
         write_whole(path, b"new", "--out")
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
     assert path.read_bytes() == b"old"

@@ -141,8 +141,9 @@ def _kept_at(digest: str) -> Path:
     return cache_directory("weights") / f"{INCEPTION}-{digest[:8]}.safetensors"
 
 
-def _arrays_digest(arrays: Named) -> str:
-    total = hashlib.sha256()
+def arrays_digest(arrays: Named, told: str = "") -> str:
+    """SHA-256 of names, shapes, types and numbers of arrays, and of a text that belongs to them."""
+    total = hashlib.sha256(told.encode())
     for name in sorted(arrays):
         total.update(f"{name} {arrays[name].shape} {arrays[name].dtype} ".encode())
         total.update(np.ascontiguousarray(arrays[name]).data)
@@ -160,7 +161,7 @@ def _read_kept(digest: str) -> Named | None:
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, safetensors.SafetensorError):
         told, arrays = {}, {}
-    if told == {"source": digest, "arrays": _arrays_digest(arrays)}:
+    if told == {"source": digest, "arrays": arrays_digest(arrays)}:
         return arrays
     say(f"{path} is damaged and not used")
     return None
@@ -169,6 +170,6 @@ def _read_kept(digest: str) -> Named | None:
 def _keep(arrays: Named, digest: str) -> None:
     """Writes the copy whole or not at all; processes that do so at once do not meet."""
     path = _kept_at(digest)
-    told = {"source": digest, "arrays": _arrays_digest(arrays)}
+    told = {"source": digest, "arrays": arrays_digest(arrays)}
     with not_essential(f"the converted weights {path}"):
         write_at_once(path, safetensors.numpy.save(arrays, told))
