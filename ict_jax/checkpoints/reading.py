@@ -155,7 +155,7 @@ def _restore(path: epath.Path, **items: Any) -> Any:
 def _write_and_read() -> None:
     """Raises whatever keeps this process from reading any checkpoint.
 
-    Orbax writes what is no array of all processes in the first one alone, so the others try nothing.
+    Orbax writes what is no array of all processes in the first one alone: the others try nothing.
     """
     if jax.process_index() > 0:
         return
