@@ -460,7 +460,7 @@ def test_other_dtypes_and_shapes_are_no_damage(copied, monkeypatch, dtype, shape
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("secs", [0, 0.5])
+@pytest.mark.parametrize("secs", [0, 1.5])
 def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_damage(copied, monkeypatch, secs):
     opened, step = copied
     restore = reading.ocp.Checkpointer.restore

@@ -32,7 +32,8 @@ def remove_half_written(directory: epath.Path) -> None:
     with together(), writing(directory, "the directory of checkpoints"):
         if is_main():
             directory.mkdir(parents=True, exist_ok=True)
-            for path in directory.iterdir():
+            # In a bucket a directory is there only while it holds something.
+            for path in directory.iterdir() if directory.is_dir() else ():
                 if HALF_WRITTEN in path.name:
                     _remove(path)
 
@@ -61,7 +62,7 @@ def set_aside(step: epath.Path) -> epath.Path:
     with together(), writing(aside, "the directory of damaged checkpoints"):
         if is_main():
             aside.parent.mkdir(parents=True, exist_ok=True)
-            # In a bucket a directory is there only while it holds something.
+            # In a bucket it is there only while it holds something.
             (aside.parent / "README").write_text("Checkpoints that could not be read.\n")
             if aside.exists():
                 aside.rmtree()
