@@ -45,7 +45,8 @@ def load_data(
     dataset = _load(name, data_dir, image_size, in_memory)
     for split in (dataset.train, dataset.validation, dataset.test):
         if isinstance(split, ImageSet):
-            check_labels(split.labels, dataset.num_classes, f"data.name={name!r}")
+            what = f"data.name={name!r} in {data_dir or 'its own place'}"
+            check_labels(split.labels, dataset.num_classes, what)
     return dataset
 
 
