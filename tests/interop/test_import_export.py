@@ -234,7 +234,9 @@ def test_other_arrays_than_the_networks_are_named(tmp_path, change, message):
 def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     kernel = np.full((3, 3, 3, 8), value)
     source = altered_checkpoint(tmp_path, lambda tree: replace_first_kernel(tree, kernel))
-    with pytest.raises(Diverged, match=r"Conv_0/kernel in .* NaN or infinite; choose other weights"):
+    with pytest.raises(
+        Diverged, match=r"Conv_0/kernel in .* NaN or infinite; choose other weights"
+    ):
         interop.read_weights(source, tiny_cifar10())
     loaded = random_loaded(small("dense"))
     params = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), loaded.params)
