@@ -14,8 +14,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from ict_jax import build, checks
 from ict_jax.cli.common import let_import
+from ict_jax.config.check import resolve
+from ict_jax.config.training import Config, build_init_state, build_train_step
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
             print(f"{path.stem:22}{scan!s:7}", *(f"{s:9.1f}" for s in seconds), flush=True)
 
 
-def load(path: Path) -> build.Config:
+def load(path: Path) -> Config:
     """The config in a file."""
     let_import(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -44,17 +45,17 @@ def load(path: Path) -> build.Config:
     return module.get_config()
 
 
-def measure(config: build.Config, scan: bool, batch_size: int, compiled: bool) -> list[float]:
+def measure(config: Config, scan: bool, batch_size: int, compiled: bool) -> list[float]:
     """Seconds to trace, to lower and, if asked for, to compile."""
     config.model.scan_blocks = scan
-    config = checks.resolve(config, None)
-    state = jax.eval_shape(build.build_init_state(config))
+    config = resolve(config, None)
+    state = jax.eval_shape(build_init_state(config))
     batch = {
         "image": jax.ShapeDtypeStruct((batch_size, *config.image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     }
     times = [time.perf_counter()]
-    traced = jax.jit(build.build_train_step(config)).trace(state, batch)
+    traced = jax.jit(build_train_step(config)).trace(state, batch)
     times.append(time.perf_counter())
     lowered = traced.lower()
     times.append(time.perf_counter())

@@ -20,9 +20,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ict_jax import prepare
-from ict_jax.data import Batches, Examples, ImageSet, load_data
-from ict_jax.feed import feed, make_take
+from ict_jax.data import Batches, Examples, ImageSet, load_data, prepare
+from ict_jax.run.feed import feed, make_take
 from ict_jax.training import parallel
 
 # Image size, and what one TPU v5e chip takes at 40% of its 197 TFLOP/s, from the operations that

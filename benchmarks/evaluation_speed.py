@@ -18,17 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.fid_parity import random_weights
-from ict_jax import build
 from ict_jax.checkpoints import load_ema
-from ict_jax.evaluation.collect import draw_and_extract
+from ict_jax.config.sampling import build_draw, sampler_arguments
 from ict_jax.evaluation.extractors import Extractor, find_extractor, to_rgb
 from ict_jax.evaluation.extractors.inception import extract, fold_inception
-from ict_jax.evaluation.frechet import frechet_distance, moments
-from ict_jax.evaluation.inception_score import inception_score
-from ict_jax.evaluation.kernel import kid
-from ict_jax.evaluation.precision_recall import precision_recall
-from ict_jax.evaluation.uncertainty import frechet_standard_error
-from ict_jax.sampler import Sampler
+from ict_jax.evaluation.features import draw_and_extract
+from ict_jax.evaluation.metrics.frechet import frechet_distance, frechet_standard_error, moments
+from ict_jax.evaluation.metrics.inception_score import inception_score
+from ict_jax.evaluation.metrics.kid import kid
+from ict_jax.evaluation.metrics.precision_recall import precision_recall
+from ict_jax.evaluation.sampler import Sampler
 from ict_jax.training.parallel import make_mesh
 
 
@@ -47,8 +46,8 @@ def main() -> None:
     extractor = (
         random_inception() if arguments.extractor == "inception" else find_extractor("lite0")
     )
-    draw = build.build_draw(config)
-    sampler_arguments = build.sampler_arguments(config) | {"batch_size": arguments.batch_size}
+    draw = build_draw(config)
+    sampler_arguments = sampler_arguments(config) | {"batch_size": arguments.batch_size}
     count = arguments.batch_size * arguments.batches
     seeds, sigmas = range(count), (config.discretization.sigma_max,)
 

@@ -20,7 +20,7 @@ from unittest import mock
 import jax
 
 from configs import digits
-from ict_jax import loop
+from ict_jax.run import loop
 
 STEPS, REPORT_EVERY = 500, 50
 FETCHES = re.compile(

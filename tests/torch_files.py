@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from ict_jax import torch_file
+from ict_jax.checkpoints.interop import torch_file
 
 TINY = {
     "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

@@ -4,6 +4,6 @@
 `save_barrier` how several processes save together.
 """
 
-from ict_jax.checkpoints.load import Loaded, load_consistency_fn, load_ema, locate
+from ict_jax.checkpoints.weights import Loaded, load_consistency_fn, load_ema, locate
 
 __all__ = ["Loaded", "load_consistency_fn", "load_ema", "locate"]

@@ -6,7 +6,7 @@ import re
 
 from etils import epath
 
-from ict_jax.files import failures, is_remote
+from ict_jax.runtime.storage import failures, is_remote
 
 _PASSING_NAMES = (
     *("EACCES", "EPERM", "EIO", "ESTALE", "EAGAIN", "EBUSY", "EINTR", "EMFILE", "ENFILE", "ENOMEM"),

@@ -5,7 +5,7 @@ import sys
 import jax
 import orbax.checkpoint as ocp
 
-from ict_jax.processes import coordinator
+from ict_jax.runtime.processes import coordinator
 
 STAGES = ("_async_write_complete", "_async_commit_complete")
 """Orbax's names: every process has written its part; the first has renamed the directory."""

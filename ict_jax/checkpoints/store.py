@@ -1,22 +1,21 @@
 """Writing checkpoints with Orbax: those of a run while it trains, and imported weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from ict_jax.build import Config
-from ict_jax.checkpoints.kept import SCORE, manager_options
-from ict_jax.checkpoints.layout import (
-    DIRECTORY,
+from ict_jax.checkpoints.directory import (
     damaged_steps,
     is_whole,
     newest_whole,
     remove_half_written,
     set_aside,
 )
-from ict_jax.checkpoints.reading import (
+from ict_jax.checkpoints.integrity import (
+    Damaged,
     damaged_elsewhere,
     fingerprints,
     read_fingerprints,
@@ -27,12 +26,14 @@ from ict_jax.checkpoints.reading import (
     refuse_changed,
     require_state,
 )
+from ict_jax.checkpoints.retention import SCORE, manager_options
 from ict_jax.checkpoints.save_barrier import SaveBarrier
-from ict_jax.console import say
+from ict_jax.config.training import Config
 from ict_jax.core.errors import NotSaved, require
-from ict_jax.files import failures, literal, locked_directory, writable_directory
-from ict_jax.processes import together
-from ict_jax.training.state import Params, TrainState
+from ict_jax.runtime.console import say
+from ict_jax.runtime.processes import together
+from ict_jax.runtime.storage import failures, literal
+from ict_jax.training.state import TrainState
 from ict_jax.training.step import Metrics
 
 
@@ -256,49 +257,31 @@ def _without_ema(state: TrainState, window: Metrics) -> dict[str, Any]:
     }
 
 
-def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) -> epath.Path:
-    """Writes averaged parameters and their config as a checkpoint that can be sampled from.
-
-    Args:
-      workdir: holds no checkpoints yet.
-      params: averaged parameters.
-      config: the resolved config.
-      step: names the checkpoint.
-
-    Raises:
-      ArgumentError: the directory cannot be written to, is in use, or holds checkpoints.
-      NotSaved: the checkpoint cannot be written; nothing is left of it.
-    """
-    directory = workdir / DIRECTORY
-    path = directory / str(step)
-    items = ocp.args.Composite(
-        ema=ocp.args.StandardSave(params),
-        config=ocp.args.JsonSave(config.to_dict()),
-        fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
-    )
-    with locked_directory(workdir, "--out"):
-        writable_directory(directory, "--out")
-        _remove_begun(path)
-        found = directory.iterdir() if directory.exists() else ()
-        held = [there.name for there in found if not there.name.startswith(".")]
-        require(
-            not held,
-            f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
-        )
-        try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-                writer.save(literal(directory) / str(step), args=items)
-        except (*failures(), ValueError, RuntimeError) as error:
-            _remove_begun(path)
-            raise NotSaved(
-                f"{path} could not be written ({reason_of(error, path)}); make room or mend the "
-                "disk, and run the same command again."
-            ) from error
-    return path
-
-
 def _remove_begun(step: epath.Path) -> None:
     """Removes what an import left that was killed or failed."""
     remove_half_written(step.parent)
     if step.exists() and not is_whole(step):  # in a bucket, where nothing is renamed
         step.rmtree()
+
+
+def from_newest(checkpoints: Checkpoints, read: Callable[[int], Any]) -> Any:
+    """`read(step)` of the newest checkpoint that is not damaged, None if there is no checkpoint.
+
+    Damaged ones are named and set aside.
+
+    Raises:
+      ArgumentError: all of them are damaged, now or at an earlier start.
+    """
+    while (step := checkpoints.latest_step()) is not None:
+        try:
+            return read(step)
+        except Damaged as error:
+            aside = checkpoints.set_aside(step)
+            say(f"WARNING: {error.reason}; it was moved to {aside}")
+    with together():
+        damaged = checkpoints.damaged_steps()
+        require(
+            not damaged,
+            f"every checkpoint of this run was damaged, those of the steps {damaged}; copy a good "
+            "one back into its checkpoints directory, or start anew in another --workdir.",
+        )

@@ -4,19 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ict_jax.cli import common, scoring
+from ict_jax.cli import common, scoring_flags
 from ict_jax.core.errors import require
 
 if TYPE_CHECKING:
-    from ict_jax.evaluation.at_scale import ProtocolScorer
     from ict_jax.evaluation.extractors import Extractor
+    from ict_jax.evaluation.protocol_scorer import ProtocolScorer
     from ict_jax.evaluation.protocols import Protocol
     from ict_jax.evaluation.references import Reference
 
 
 def open_scorer(
     values: flags.FlagValues, **options: Any
-) -> tuple[scoring.Model, "ProtocolScorer", dict[str, Any]]:
+) -> tuple[scoring_flags.Model, "ProtocolScorer", dict[str, Any]]:
     """Reads the checkpoint, the extractor and the reference that the flags name.
 
     Args:
@@ -29,10 +29,14 @@ def open_scorer(
     Raises:
       ArgumentError: something of it is missing or does not fit.
     """
-    from ict_jax import build, processes  # late: --help and mistakes answer at once
-    from ict_jax.evaluation.at_scale import ProtocolScorer
+    from ict_jax.config.sampling import (  # late: --help and mistakes answer at once
+        build_draw,
+        sampler_arguments,
+    )
     from ict_jax.evaluation.extractors import find_extractor
+    from ict_jax.evaluation.protocol_scorer import ProtocolScorer
     from ict_jax.evaluation.protocols import find_protocol
+    from ict_jax.runtime import processes
 
     protocol = find_protocol(common.value(values, "protocol"))
     first, labels = common.value(values, "first_seed"), common.value(values, "labels")
@@ -44,23 +48,25 @@ def open_scorer(
     )
     seeds = range(first, first + count)
     name = _extractor_name(values, protocol)
-    scoring.start()
+    scoring_flags.start()
     with processes.together():
         extractor = find_extractor(name, common.value(values, "inception_weights"))
-    model = scoring.open_model(values, with_data=protocol.reference == "train" or labels == "data")
-    classes = scoring.labels_of(labels, seeds, model)
+    model = scoring_flags.open_model(
+        values, with_data=protocol.reference == "train" or labels == "data"
+    )
+    classes = scoring_flags.labels_of(labels, seeds, model)
     reference = _reference(values, protocol, extractor, model)
     scorer = ProtocolScorer(
         extractor,
         reference,
-        build.build_draw(model.config),
+        build_draw(model.config),
         model.mesh,
         model.params,
         seeds=seeds,
         labels=classes,
         directory=model.out / "evaluation",
         batch_size=min(common.value(values, "batch_size"), count),
-        **build.sampler_arguments(model.config),
+        **sampler_arguments(model.config),
         **options,
     )
     return model, scorer, _record(values, protocol, scorer, model, seeds)
@@ -70,17 +76,17 @@ def _record(
     values: flags.FlagValues,
     protocol: "Protocol",
     scorer: "ProtocolScorer",
-    model: scoring.Model,
+    model: scoring_flags.Model,
     seeds: range,
 ) -> dict[str, Any]:
-    from ict_jax import build
+    from ict_jax.config.network import num_classes
 
     return {
         "protocol": protocol.name,
         "as_the_protocol": seeds == range(protocol.num_samples),
         "n": len(seeds),
         "seeds": [seeds.start, seeds.stop - 1],
-        "labels": common.value(values, "labels") if build.num_classes(model.config) else None,
+        "labels": common.value(values, "labels") if num_classes(model.config) else None,
         "extractor": {"name": scorer.extractor.name, "sha256": scorer.extractor.digest},
         "reference": {
             "name": scorer.reference.name,
@@ -98,10 +104,10 @@ def _reference(
     values: flags.FlagValues,
     protocol: "Protocol",
     extractor: "Extractor",
-    model: scoring.Model,
+    model: scoring_flags.Model,
 ) -> "Reference":
     from ict_jax.evaluation import protocols, references
-    from ict_jax.evaluation.at_scale import progress
+    from ict_jax.runtime.console import progress
 
     if protocol.reference == "train":
         dataset = model.dataset

@@ -81,7 +81,7 @@ def run(
     except Diverged as error:
         return _failed("diverged", error, EXIT_DIVERGED)
     except NotSaved as error:
-        from ict_jax import processes  # late: it imports JAX
+        from ict_jax.runtime import processes  # late: it imports JAX
 
         if processes.coordinator() is not None:  # the others may not know, and wait
             processes.leave(EXIT_NOT_SAVED, f"not saved: {error}")

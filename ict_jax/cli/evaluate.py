@@ -25,14 +25,14 @@ import sys
 
 from absl import flags
 
-from ict_jax.cli import by_protocol, common, scoring
+from ict_jax.cli import by_protocol, common, scoring_flags
 from ict_jax.core.errors import require
 from ict_jax.evaluation.protocols import HELD_OUT
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """The flags of this command."""
-    scoring.define_flags(values)
+    scoring_flags.define_flags(values)
     flags.DEFINE_string(
         "sigmas",
         None,
@@ -67,15 +67,15 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _by_protocol(values: flags.FlagValues) -> None:
-    from ict_jax import processes  # late: --help and mistakes answer at once
-    from ict_jax.console import say
-    from ict_jax.evaluation.at_scale import table
-    from ict_jax.files import write_at_once
+    from ict_jax.evaluation.protocol_scorer import table
+    from ict_jax.runtime import processes  # late: --help and mistakes answer at once
+    from ict_jax.runtime.console import say
+    from ict_jax.runtime.storage import write_at_once
 
     keep_images = common.value(values, "save_images")
     model, scorer, record = by_protocol.open_scorer(values, keep_images=keep_images)
     protocol = record["protocol"]
-    levels = scoring.schedules(
+    levels = scoring_flags.schedules(
         model.config, *(common.value(values, name) for name in ("sigmas", "second_sigma", "steps"))
     )
     say(f"step {model.step:,} of {record['checkpoint']}, {protocol}: {record['n']:,} samples")
@@ -101,38 +101,44 @@ def _by_protocol(values: flags.FlagValues) -> None:
 
 
 def _held_out(values: flags.FlagValues) -> None:
-    scoring.check_held_out(values, ("sigmas", "labels", "first_seed", "save_images"))
-    from ict_jax import build  # late: --help and mistakes answer at once
-    from ict_jax.console import say
-    from ict_jax.evaluation.run import Evaluator
-    from ict_jax.sampler import Sampler
+    scoring_flags.check_held_out(values, ("sigmas", "labels", "first_seed", "save_images"))
+    from ict_jax.config.sampling import (  # late: --help and mistakes answer at once
+        build_draw,
+        grid,
+        is_diffusion,
+        sampler_arguments,
+        sampling_arguments,
+    )
+    from ict_jax.evaluation.evaluator import Evaluator
+    from ict_jax.evaluation.sampler import Sampler
+    from ict_jax.runtime.console import say
 
     checkpoint = common.value(values, "checkpoint")
-    scoring.start()
-    model = scoring.open_model(values, with_data=True)
+    scoring_flags.start()
+    model = scoring_flags.open_model(values, with_data=True)
     assert model.dataset is not None
-    arguments = build.sampling_arguments(model.config)
+    arguments = sampling_arguments(model.config)
     names = ("num_samples", "second_sigma", "steps")
     given, second_sigma, steps = (common.value(values, name) for name in names)
     arguments["num_samples"] = 5000 if given is None else given
-    if build.is_diffusion(model.config):
+    if is_diffusion(model.config):
         require(
             second_sigma is None,
             f"--checkpoint={checkpoint} is a diffusion model, which has no two-step samples; leave "
             "out --second_sigma, or give --steps.",
         )
-        arguments["diffusion_sigmas"] = build.grid(model.config, steps)
+        arguments["diffusion_sigmas"] = grid(model.config, steps)
     require(
-        steps is None or build.is_diffusion(model.config),
+        steps is None or is_diffusion(model.config),
         f"--steps={steps} with --protocol=held-out is of diffusion models, and --checkpoint="
         f"{checkpoint} is none; leave it out, or use --protocol=train-set.",
     )
     if second_sigma is not None:
         arguments["second_sigma"] = second_sigma
     sampler = Sampler(
-        build.build_draw(model.config),
+        build_draw(model.config),
         model.mesh,
-        **build.sampler_arguments(model.config),
+        **sampler_arguments(model.config),
         batch_size=common.value(values, "batch_size"),
     )
     evaluator = Evaluator(model.dataset, sampler, **arguments)

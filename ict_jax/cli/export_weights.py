@@ -41,9 +41,11 @@ def run(values: flags.FlagValues) -> None:
     checkpoint = common.required(values, "checkpoint", example)
     out = common.required(values, "out", example)
 
-    from ict_jax import interop  # late: --help and mistakes answer at once
-    from ict_jax.checkpoints import load_ema
-    from ict_jax.console import say
+    from ict_jax.checkpoints import (
+        interop,  # late: --help and mistakes answer at once
+        load_ema,
+    )
+    from ict_jax.runtime.console import say
 
     writers = {"safetensors": interop.write_safetensors, "diffusers": interop.write_diffusers}
     loaded = load_ema(checkpoint, step=common.value(values, "step"), what="--checkpoint")

@@ -52,17 +52,18 @@ def run(values: flags.FlagValues) -> None:
 
     import jax  # late: --help and mistakes answer at once
 
-    from ict_jax import build, interop
-    from ict_jax.checkpoints.store import write_ema
-    from ict_jax.console import say
-    from ict_jax.files import to_path
+    from ict_jax.checkpoints import interop
+    from ict_jax.checkpoints.weights import write_ema
+    from ict_jax.config.sampling import is_diffusion
+    from ict_jax.runtime.console import say
+    from ict_jax.runtime.storage import to_path
 
     loaded = interop.read_weights(
         source, common.value(values, "config"), sha256=common.value(values, "sha256")
     )
     written = write_ema(to_path(out), *loaded)
     size = sum(leaf.size for leaf in jax.tree.leaves(loaded.params))
-    kind = "diffusion model" if build.is_diffusion(loaded.config) else "consistency model"
+    kind = "diffusion model" if is_diffusion(loaded.config) else "consistency model"
     say(f"{size:,} parameters of a {kind} {tuple(loaded.config.image_shape)}: {written}")
 
 

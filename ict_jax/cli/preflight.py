@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from absl import flags
 
 from ict_jax.cli import common
-from ict_jax.console import format_secs
+from ict_jax.runtime.console import format_secs
 
 TOLD_EVERY_SECS = 20
 
@@ -61,19 +61,18 @@ def run(values: flags.FlagValues) -> int:
     # Late: --help and mistakes answer at once, and the environment comes first.
     import json
 
-    from ict_jax import checks, console
-    from ict_jax.preflight.compile import preflight
-    from ict_jax.preflight.text import as_json, as_text, refusal
-    from ict_jax.preflight.topology import find_topology
-    from ict_jax.start import check_parts
+    from ict_jax.config.check import is_stated
+    from ict_jax.run.preflight.compile import preflight
+    from ict_jax.run.preflight.text import as_json, as_text, refusal
+    from ict_jax.run.preflight.topology import find_topology
+    from ict_jax.run.setup import check_parts
+    from ict_jax.runtime import console
 
     as_is = common.value(values, "json")
     if as_is:
         console.silence()  # what is said goes to stdout
     topology = find_topology(name, common.value(values, "num_slices"))
-    config, mesh, _ = check_parts(
-        config, with_data=not checks.is_stated(config), devices=topology.devices
-    )
+    config, mesh, _ = check_parts(config, with_data=not is_stated(config), devices=topology.devices)
     report = preflight(
         config,
         mesh,

@@ -75,7 +75,7 @@ def run(values: flags.FlagValues, what: str) -> int:
         if what == needed_by:
             common.required(values, name, f"{example} --{name}=...")
 
-    from ict_jax import prepare  # late: --help and mistakes answer at once
+    from ict_jax.data import prepare  # late: --help and mistakes answer at once
 
     makers = {
         "imagenet64": prepare.prepare_imagenet64,

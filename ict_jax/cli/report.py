@@ -35,11 +35,10 @@ def run(values: flags.FlagValues) -> None:
         f"--out={out} does not end in .html; name the page, as in --out=report.html.",
     )
 
-    from ict_jax.console import say  # late: --help and mistakes answer at once
-    from ict_jax.files import to_path
-    from ict_jax.report.page import report
-    from ict_jax.report.read import read_run
-    from ict_jax.report.write import write_whole
+    from ict_jax.run.report.page import report
+    from ict_jax.run.report.read_run import read_run
+    from ict_jax.runtime.console import say  # late: --help and mistakes answer at once
+    from ict_jax.runtime.storage import to_path, write_whole
 
     left = read_run(workdir)
     for note in left.notes:

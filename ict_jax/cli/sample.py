@@ -65,17 +65,18 @@ def run(values: flags.FlagValues) -> None:
 
     import numpy as np  # late: --help and mistakes answer at once
 
-    from ict_jax import build, processes
     from ict_jax.checkpoints import load_ema
-    from ict_jax.console import format_secs, say
-    from ict_jax.evaluation.collect import as_npz
-    from ict_jax.files import to_path, writable_directory, write_at_once
-    from ict_jax.pictures import image_grid, save_png
-    from ict_jax.sampler import Sampler
+    from ict_jax.config.sampling import build_draw, grid, sampler_arguments
+    from ict_jax.evaluation.features import as_npz
+    from ict_jax.evaluation.grids import image_grid, save_png
+    from ict_jax.evaluation.sampler import Sampler
+    from ict_jax.runtime import processes
+    from ict_jax.runtime.console import format_secs, say
+    from ict_jax.runtime.storage import keep_compiled, to_path, writable_directory, write_at_once
     from ict_jax.training import parallel
 
     processes.initialize()
-    parallel.keep_compiled()
+    keep_compiled()
     mesh = parallel.make_mesh()
     with processes.together():
         params, config, step = load_ema(
@@ -84,10 +85,10 @@ def run(values: flags.FlagValues) -> None:
             sharding=parallel.replicated(mesh),
             what="--checkpoint",
         )
-    arguments = build.sampler_arguments(config)
-    sigmas = sigmas or build.grid(config, steps)
+    arguments = sampler_arguments(config)
+    sigmas = sigmas or grid(config, steps)
     sampler = Sampler(
-        build.build_draw(config),
+        build_draw(config),
         mesh,
         **arguments,
         batch_size=min(common.value(values, "batch_size"), len(seeds)),

@@ -19,14 +19,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ict_jax.cli import by_protocol, common, scoring
+from ict_jax.cli import by_protocol, common, scoring_flags
 from ict_jax.core.errors import require
 from ict_jax.evaluation.protocols import HELD_OUT
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     """The flags of this command."""
-    scoring.define_flags(values)
+    scoring_flags.define_flags(values)
     flags.DEFINE_integer("steps", 2, "Noise levels of the longest schedule.", flag_values=values)
 
 
@@ -37,22 +37,23 @@ def run(values: flags.FlagValues) -> None:
     require(steps >= 2, f"--steps={steps} must be at least 2; one step has nothing to search.")
     held_out = common.value(values, "protocol") == HELD_OUT
     if held_out:
-        scoring.check_held_out(values)
+        scoring_flags.check_held_out(values)
 
-    from ict_jax import build, objectives, processes  # late: --help and mistakes answer at once
-    from ict_jax.console import say
-    from ict_jax.evaluation.distances import Distances
-    from ict_jax.evaluation.search import greedy_search
-    from ict_jax.files import write_at_once
+    from ict_jax.config.objective import finest_grid
+    from ict_jax.config.sampling import is_diffusion  # late: --help and mistakes answer at once
+    from ict_jax.evaluation.search import Distances, greedy_search
+    from ict_jax.runtime import processes
+    from ict_jax.runtime.console import say
+    from ict_jax.runtime.storage import write_at_once
 
     if held_out:
-        model, measure, key = scoring.open_held_out(values)
+        model, measure, key = scoring_flags.open_held_out(values)
     else:
         model, scorer, _ = by_protocol.open_scorer(values)
         measure, key = scorer.distance, scorer.key
     require(
-        not build.is_diffusion(model.config),
-        f"--checkpoint={checkpoint} is a diffusion model; use {scoring.GRID}.",
+        not is_diffusion(model.config),
+        f"--checkpoint={checkpoint} is a diffusion model; use {scoring_flags.GRID}.",
     )
     kept = Distances(model.out / "evaluation" / "distances.json")
 
@@ -61,7 +62,7 @@ def run(values: flags.FlagValues) -> None:
         say(f"sigmas {[round(s, 4) for s in sigmas]}: distance {found:.4f}")
         return found
 
-    grid = objectives.finest_grid(model.config)
+    grid = finest_grid(model.config)
     schedules = greedy_search(distance, grid, steps)
     if processes.is_main():
         path = model.out / "sigmas.json"

@@ -55,18 +55,19 @@ def run(values: flags.FlagValues) -> int:
     if common.value(values, "init_from") is not None:
         config.init_from = common.value(values, "init_from")
     if workdir is None:
-        from ict_jax.dry_run import dry_run  # late, as below
+        from ict_jax.run.preflight.dry_run import dry_run  # late, as below
 
         dry_run(config)
         return 0
 
     # Late: --help and mistakes answer at once.
-    from ict_jax import loop, processes
-    from ict_jax.stop import Interrupted
-    from ict_jax.training import parallel
+    from ict_jax.run import loop
+    from ict_jax.runtime import processes
+    from ict_jax.runtime.preemption import Interrupted
+    from ict_jax.runtime.storage import keep_compiled
 
     processes.initialize()
-    parallel.keep_compiled()
+    keep_compiled()
     try:
         with processes.leaving_at_once():
             loop.train(config, workdir)

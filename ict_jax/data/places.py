@@ -5,10 +5,9 @@ import os
 import shlex
 from pathlib import Path
 
-from ict_jax.caches import cache_directory
-from ict_jax.console import not_essential
 from ict_jax.core.errors import require
-from ict_jax.files import is_remote, write_at_once
+from ict_jax.runtime.console import not_essential
+from ict_jax.runtime.storage import cache_directory, is_remote, write_at_once
 
 
 def remember(data_dir: str | None) -> None:

@@ -4,14 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from ict_jax.evaluation.collect import Collected
 from ict_jax.evaluation.extractors.weights import INCEPTION
-from ict_jax.evaluation.frechet import frechet_distance, moments, rank_note
-from ict_jax.evaluation.inception_score import inception_score
-from ict_jax.evaluation.kernel import kid
-from ict_jax.evaluation.precision_recall import precision_recall
+from ict_jax.evaluation.features import Collected
+from ict_jax.evaluation.metrics.frechet import (
+    frechet_distance,
+    frechet_standard_error,
+    moments,
+    rank_note,
+)
+from ict_jax.evaluation.metrics.inception_score import inception_score
+from ict_jax.evaluation.metrics.kid import kid
+from ict_jax.evaluation.metrics.precision_recall import precision_recall
 from ict_jax.evaluation.references import Reference
-from ict_jax.evaluation.uncertainty import frechet_standard_error
 
 NEIGHBOUR = 3
 SPLITS = 10

@@ -10,11 +10,10 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from ict_jax.caches import cache_directory
-from ict_jax.console import not_essential
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Examples
-from ict_jax.evaluation.collect import (
+from ict_jax.evaluation.extractors import Extractor
+from ict_jax.evaluation.features import (
     Describer,
     as_npz,
     content_hash,
@@ -22,10 +21,10 @@ from ict_jax.evaluation.collect import (
     joined,
     read_npz,
 )
-from ict_jax.evaluation.extractors import Extractor
-from ict_jax.evaluation.frechet import Moments, MomentSums
-from ict_jax.files import to_path, write_at_once
-from ict_jax.processes import everywhere
+from ict_jax.evaluation.metrics.frechet import Moments, MomentSums
+from ict_jax.runtime.console import not_essential
+from ict_jax.runtime.processes import everywhere
+from ict_jax.runtime.storage import cache_directory, to_path, write_at_once
 
 MOST_FEATURES = 10_000
 """Real images whose features are kept, for kernel distance, precision and recall."""

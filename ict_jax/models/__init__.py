@@ -6,7 +6,7 @@ alone is a distance between images.
 """
 
 from ict_jax.models.adm import ADM as ADM
+from ict_jax.models.dense import DenseNet as DenseNet
 from ict_jax.models.lpips import LPIPS as LPIPS
 from ict_jax.models.ncsnpp import DDPMpp as DDPMpp
 from ict_jax.models.ncsnpp import NCSNpp as NCSNpp
-from ict_jax.models.small import DenseNet as DenseNet

@@ -9,7 +9,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from ict_jax.models import layers
-from ict_jax.models.precision import conv_layer, dense_layer
+from ict_jax.models.low_precision import conv_layer, dense_layer
 
 Resample: TypeAlias = Literal["up", "down"] | None
 

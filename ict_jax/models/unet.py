@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ict_jax.models import layers
+from ict_jax.models.block_plan import Run, plan_runs
 from ict_jax.models.blocks import Conventions, Maker, Resample, ResBlock, SelfAttention, num_groups
-from ict_jax.models.runs import Run, plan_runs
 
 
 class Cell(nn.Module):

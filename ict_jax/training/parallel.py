@@ -14,7 +14,6 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
-from ict_jax.caches import cache_directory
 from ict_jax.core.errors import require
 from ict_jax.core.sampling import seed_keys
 from ict_jax.training.fingerprint import fingerprint
@@ -25,16 +24,6 @@ T = TypeVar("T")
 
 WHOLE_BELOW = 2**12
 """Arrays of fewer elements are not cut: to gather them costs more than to hold them."""
-
-
-def keep_compiled() -> None:
-    """Keeps compiled programs on disk from run to run, unless JAX is told where or not to.
-
-    In ~/.cache/ict_jax; JAX_COMPILATION_CACHE_DIR names another directory, and
-    JAX_ENABLE_COMPILATION_CACHE=false switches it off.
-    """
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
 
 
 def make_mesh(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import ict_jax
-from ict_jax.data import cifar10, load_data
+from ict_jax.data import load_data
+from ict_jax.data.sets import cifar10
 
 COUNT = 20
 

@@ -5,7 +5,7 @@ import pytest
 
 import ict_jax
 from ict_jax.data import load_data
-from ict_jax.data.emoji import read_list
+from ict_jax.data.sets.emoji import read_list
 
 LIST = """# group: Smileys & Emotion
 # subgroup: face-smiling

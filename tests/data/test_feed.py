@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.jobs import free_port
+from experiments.jobs import free_port
 from ict_jax.data import Batches, ImageSet
 from ict_jax.data.order import batch_indices, epoch_and_place, epoch_order, two_epochs
-from ict_jax.feed import feed, make_take
+from ict_jax.run.feed import feed, make_take
 from ict_jax.training import parallel
 from tests.helpers import ROOT
 
@@ -97,7 +97,7 @@ jax.config.update("jax_platforms", "cpu")
 if count > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=process)
 from ict_jax.data import Batches
-from ict_jax.feed import feed, make_take
+from ict_jax.run.feed import feed, make_take
 from ict_jax.training import parallel
 from tests.data.test_feed import numbered
 

@@ -18,11 +18,11 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 import ict_jax
-from ict_jax import prepare
-from ict_jax.data import Batches, cifar10, load_data
+from ict_jax.data import Batches, load_data, prepare
+from ict_jax.data.prepare import shards, tfds_format, tfds_official
 from ict_jax.data.preprocess import center_crop
-from ict_jax.files import locked_directory
-from ict_jax.prepare import official, shards, tfds_format
+from ict_jax.data.sets import cifar10
+from ict_jax.runtime.storage import locked_directory
 from tests.data.test_cifar10 import archive
 from tests.helpers import ROOT, command
 
@@ -324,7 +324,7 @@ def test_sets_of_tfds_that_are_no_longer_whole_are_refused(prepared, tmp_path, m
     out = tmp_path / "set"
     shutil.copytree(prepared[1], out)
     builder = tfds.builder("imagenet64", data_dir=out)  # stands for one of TFDS's own
-    monkeypatch.setattr(official.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(tfds_official.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(tfds, "builder", lambda *arguments, **options: builder)
     monkeypatch.setattr(builder, "download_and_prepare", lambda **options: None, raising=False)
     assert prepare.prepare_official(None, out, name="x") == out / "imagenet64" / "1.0.0"
@@ -460,7 +460,7 @@ def test_a_set_on_disk_is_read_as_one_in_memory(prepared):
 def start(raw, out):
     arguments = ["imagenet64", f"--source={raw}", f"--out={out}", "--workers=2"]
     code = (
-        "from ict_jax.prepare import shards; shards.PICTURES = 1;"
+        "from ict_jax.data.prepare import shards; shards.PICTURES = 1;"
         "from ict_jax.cli import prepare; prepare.main()"
     )
     return subprocess.Popen(

@@ -16,12 +16,11 @@ import pytest
 from PIL import Image
 
 import ict_jax
-from ict_jax import prepare
-from ict_jax.data import load_data, remote
+from ict_jax.data import bucket, load_data, prepare
+from ict_jax.data.prepare.imagenet import list_imagenet
 from ict_jax.data.preprocess import decode, decode_as_adm
-from ict_jax.data.tfds_source import StoredSet
-from ict_jax.files import contained, inside
-from ict_jax.prepare.imagenet import list_imagenet
+from ict_jax.data.sets.tfds import StoredSet
+from ict_jax.runtime.storage import contained, inside
 from tests.data.test_prepare import photos
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT
@@ -33,7 +32,7 @@ OUTSIDE = ("../x", "/etc/x", "a/../../x", "..", "", ".", "a\0b")
 def home(tmp_path, monkeypatch):
     """What the user has cached and named."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home_cache"))
-    monkeypatch.delenv(remote.CACHE, raising=False)
+    monkeypatch.delenv(bucket.CACHE, raising=False)
     return tmp_path / "home_cache" / "ict_jax"
 
 
@@ -124,42 +123,42 @@ def source(tmp_path):
 
 
 def test_nothing_is_deleted_that_was_not_copied(source, home):
-    target = Path(remote.local_copy(str(source)))
+    target = Path(bucket.local_copy(str(source)))
     assert target.is_relative_to(home / "data")
     (target / "mine.txt").write_text("mine")
     with pytest.raises(ict_jax.ArgumentError, match=r"mine.txt lies among copies of a bucket and"):
-        remote.local_copy(str(source))
+        bucket.local_copy(str(source))
     (target / "mine.txt").rename(target / ".mine")
     (source / "a" / "1").unlink()
     (source / "a").rmdir()
-    remote.local_copy(str(source))
+    bucket.local_copy(str(source))
     assert {path.name for path in target.rglob("*")} == {"2", ".mine"}
 
 
 def test_a_copy_of_before_and_what_a_killed_one_left(source, home):
     """Without its listing a copy is used as it is; parts of files are removed by the listing."""
-    target = Path(remote.local_copy(str(source)))
+    target = Path(bucket.local_copy(str(source)))
     listing = target.with_name(f"{target.name}.json")
     listing.write_text(json.dumps(["2", "a/.1.part"]))
     (target / "a" / ".1.part").write_text("half")
-    remote.local_copy(str(source))
+    bucket.local_copy(str(source))
     assert {path.name for path in target.rglob("*")} == {"a", "1", "2"}
     listing.unlink()
     (source / "a" / "1").unlink()
     with pytest.raises(ict_jax.ArgumentError, match=r"a/1 lies among copies"):
-        remote.local_copy(str(source))
+        bucket.local_copy(str(source))
     assert (target / "a" / "1").read_text() == "a/1"
 
 
 @pytest.mark.parametrize("place", ["", ".lock", ".json", "/a", "/2"])
 def test_links_in_the_cache_are_not_followed(source, home, tmp_path, place):
-    target = Path(remote.local_copy(str(source)))
+    target = Path(bucket.local_copy(str(source)))
     planted = Path(f"{target}{place}")
     planted.rename(tmp_path / "kept")
     os.symlink(tmp_path / "kept", planted)
     (source / "2").write_text("changed")
     with pytest.raises(ict_jax.ArgumentError, match=r"is a link, which|lies among copies"):
-        remote.local_copy(str(source))
+        bucket.local_copy(str(source))
 
 
 @pytest.mark.parametrize(

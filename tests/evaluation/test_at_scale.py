@@ -12,24 +12,26 @@ from etils import epath
 
 import ict_jax
 from configs import digits
-from ict_jax import build
-from ict_jax.checks import resolve
+from ict_jax.config.check import resolve
+from ict_jax.config.network import build_init_params
+from ict_jax.config.sampling import build_draw, sampler_arguments, sampling_arguments
+from ict_jax.config.training import build_dataset
 from ict_jax.core.errors import Diverged, NotSaved
 from ict_jax.data import ImageSet
-from ict_jax.data.labels import even_labels, labels_as_in
-from ict_jax.evaluation import references, run
-from ict_jax.evaluation.at_scale import ProtocolScorer, table
-from ict_jax.evaluation.collect import PARTS, Collected
-from ict_jax.evaluation.distances import Distances
+from ict_jax.evaluation import evaluator as run
+from ict_jax.evaluation import references
+from ict_jax.evaluation.evaluator import Evaluator
 from ict_jax.evaluation.extractors import Extracted, Extractor
-from ict_jax.evaluation.frechet import frechet_distance, moments
+from ict_jax.evaluation.features import PARTS, Collected
+from ict_jax.evaluation.grids import save_png
 from ict_jax.evaluation.measure import distance_name, measure
+from ict_jax.evaluation.metrics.frechet import frechet_distance, frechet_standard_error, moments
+from ict_jax.evaluation.protocol_scorer import ProtocolScorer, table
 from ict_jax.evaluation.protocols import check_data, find_protocol
 from ict_jax.evaluation.references import Reference, reference_of, reference_of_file
-from ict_jax.evaluation.run import Evaluator
-from ict_jax.evaluation.uncertainty import frechet_standard_error
-from ict_jax.pictures import save_png
-from ict_jax.sampler import Sampler
+from ict_jax.evaluation.sampler import Sampler
+from ict_jax.evaluation.search import Distances
+from ict_jax.evaluation.seed_labels import even_labels, labels_as_in
 from ict_jax.training.parallel import make_mesh, replicated
 from tests.helpers import full_disk
 
@@ -51,13 +53,13 @@ EXTRACTOR = extractor_for(64)
 
 @pytest.fixture(scope="module")
 def dataset():
-    return build.build_dataset(digits.get_config("smoke"))
+    return build_dataset(digits.get_config("smoke"))
 
 
 @pytest.fixture(scope="module")
 def model(dataset):
     config = resolve(digits.get_config("smoke"), dataset)
-    return config, build.build_init_params(config)(jax.random.key(0))
+    return config, build_init_params(config)(jax.random.key(0))
 
 
 def reference_for(features, name="real"):
@@ -73,14 +75,14 @@ def scorer(
     return ProtocolScorer(
         extractor,
         reference_for(rng.standard_normal((200, 12))),
-        draw or build.build_draw(config),
+        draw or build_draw(config),
         mesh,
         jax.device_put(params, replicated(mesh)),
         seeds=range(n),
         labels=labels,
         directory=epath.Path(directory),
         batch_size=16,
-        **build.sampler_arguments(config),
+        **sampler_arguments(config),
         **options,
     )
 
@@ -103,7 +105,7 @@ def test_one_device_and_four_agree(model, tmp_path):
 def test_samples_are_those_of_the_sampler(model, tmp_path):
     config, params = model
     found = scorer(model, tmp_path, keep_images=True).samples((80.0,))
-    sampler = Sampler(build.build_draw(config), make_mesh(), **build.sampler_arguments(config))
+    sampler = Sampler(build_draw(config), make_mesh(), **sampler_arguments(config))
     expected = sampler(params, range(37), (80.0,))
     np.testing.assert_array_equal(found.images, expected)
     np.testing.assert_allclose(
@@ -391,8 +393,8 @@ def test_numbers_are_computed_once(tmp_path):
 
 def evaluator(model, dataset, extractor, **options):
     config, _ = model
-    sampler = Sampler(build.build_draw(config), make_mesh(), **build.sampler_arguments(config))
-    arguments = build.sampling_arguments(config) | options
+    sampler = Sampler(build_draw(config), make_mesh(), **sampler_arguments(config))
+    arguments = sampling_arguments(config) | options
     return Evaluator(dataset, sampler, **arguments | {"extractor": extractor})
 
 
@@ -402,7 +404,7 @@ def test_scores_while_training_by_a_pretrained_network(model, dataset, tmp_path,
     found = evaluator(model, dataset, "lite0", every_steps=5, num_samples=30)
     assert found.score_name == "fd_lite0_of_30"
     _, params = model
-    sampler = Sampler(build.build_draw(model[0]), make_mesh(), **build.sampler_arguments(model[0]))
+    sampler = Sampler(build_draw(model[0]), make_mesh(), **sampler_arguments(model[0]))
     both = [sampler(params, range(30), (80.0,)), dataset.train.images]
     ours, real = (project(EXTRACTOR.weights, jnp.asarray(images)).features for images in both)
     expected = frechet_distance(moments(ours), moments(real))

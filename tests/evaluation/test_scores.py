@@ -7,8 +7,8 @@ import pytest
 import ict_jax
 from ict_jax.data import load_data
 from ict_jax.evaluation.classifier import Classifier, Extractor
-from ict_jax.evaluation.run import Evaluator
-from ict_jax.evaluation.scores import Scorer, choose_second_sigma, score_model, table
+from ict_jax.evaluation.evaluator import Evaluator
+from ict_jax.evaluation.held_out import Scorer, choose_second_sigma, score_model, table
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ict_jax.models.precision import conv_layer, convolve, dense_layer, multiply
+from ict_jax.models.low_precision import conv_layer, convolve, dense_layer, multiply
 
 
 def pair(*shape):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ict_jax import as_consistency_fn, boundary_scalings
-from ict_jax.interop.arrays import export_arrays, import_arrays
-from ict_jax.interop.layouts import adm_layout, jcm_layout
+from ict_jax.checkpoints.interop.arrays import export_arrays, import_arrays
+from ict_jax.checkpoints.interop.name_maps import adm_layout, jcm_layout
 from ict_jax.models import ADM, DDPMpp, NCSNpp
 from tests import golden
 

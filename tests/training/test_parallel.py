@@ -8,10 +8,19 @@ import pytest
 
 import ict_jax
 from configs import ct, fashion_mnist, scd
-from ict_jax import build, checks, objectives
-from ict_jax.compiled import collectives
-from ict_jax.feed import feed, make_take
-from ict_jax.sampler import Sampler
+from ict_jax.config.check import resolve
+from ict_jax.config.network import build_init_params
+from ict_jax.config.objective import build_discretization
+from ict_jax.config.sampling import build_draw, sampler_arguments
+from ict_jax.config.training import (
+    build_batches,
+    build_dataset,
+    build_init_state,
+    build_train_step,
+)
+from ict_jax.evaluation.sampler import Sampler
+from ict_jax.run.feed import feed, make_take
+from ict_jax.run.preflight.collectives import collectives
 from ict_jax.training import parallel
 from ict_jax.training.step import empty_metrics
 from tests.helpers import smoke_config
@@ -22,19 +31,19 @@ RANGE = {"sigma_min": 0.002, "sigma_max": 80.0}
 
 def compiled(config, batches, mesh):
     """`advance(state, window, fed)` of a run."""
-    step = build.build_train_step(config, mesh)
+    step = build_train_step(config, mesh)
     return parallel.compile_train_step(step, mesh, make_take(batches))
 
 
 def train(num_devices, fsdp=1, config=None, **changes):
     """Losses of 50 steps, the averaged parameters and eight samples."""
     config = smoke_config(**changes) if config is None else config
-    dataset = build.build_dataset(config)
-    config = checks.resolve(config, dataset)
-    batches = build.build_batches(config, dataset)
+    dataset = build_dataset(config)
+    config = resolve(config, dataset)
+    batches = build_batches(config, dataset)
     mesh = parallel.make_mesh(num_devices=num_devices, fsdp=fsdp)
     state, window = parallel.init_on_mesh(
-        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+        lambda: (build_init_state(config)(), empty_metrics()), mesh
     )
     advance = compiled(config, batches, mesh)
     losses = []
@@ -46,7 +55,7 @@ def train(num_devices, fsdp=1, config=None, **changes):
         jax.tree.leaves(teachers), jax.tree.leaves(state.params), strict=False
     ):
         assert teacher.sharding == student.sharding
-    sampler = Sampler(build.build_draw(config), mesh, sigma_min=0.002, sigma_max=80.0, batch_size=8)
+    sampler = Sampler(build_draw(config), mesh, sigma_min=0.002, sigma_max=80.0, batch_size=8)
     numbers, labels = np.arange(8, dtype=np.uint32), np.arange(8, dtype=np.int32)
     x = sampler._draw(state.ema_params, numbers, labels, np.float32([80.0, 0.8]))
     return np.diff(losses, prepend=0), jax.device_get(state.ema_params), np.asarray(x)
@@ -84,12 +93,10 @@ def exchanged(fsdp, **pipeline):
     """Of a step on four devices: bytes by kind of collective, and the state."""
     config = smoke_config()
     config.pipeline.update(pipeline)
-    config = checks.resolve(config, dataset := build.build_dataset(config))
+    config = resolve(config, dataset := build_dataset(config))
     mesh = parallel.make_mesh(num_devices=4, fsdp=fsdp)
-    batches = build.build_batches(config, dataset)
-    progress = parallel.init_on_mesh(
-        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
-    )
+    batches = build_batches(config, dataset)
+    progress = parallel.init_on_mesh(lambda: (build_init_state(config)(), empty_metrics()), mesh)
     fed = next(feed(batches, mesh, 0, 1))
     program = compiled(config, batches, mesh).lower(*progress, fed).compile().as_text()
     num_bytes = collections.Counter()
@@ -137,12 +144,10 @@ def test_in_low_precision_gradients_are_added_up_in_float32(tmp_path):
     config.model.update({**narrow, "attention_resolutions": (), "dtype": "bfloat16"})
     # A program that no cache holds, for what is read from there is not partitioned again.
     config.optimizer.learning_rate = float(np.random.default_rng().uniform(1e-4, 1e-3))
-    config = checks.resolve(config, dataset := build.build_dataset(config))
+    config = resolve(config, dataset := build_dataset(config))
     mesh = parallel.make_mesh(num_devices=4)
-    batches = build.build_batches(config, dataset)
-    progress = parallel.init_on_mesh(
-        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
-    )
+    batches = build_batches(config, dataset)
+    progress = parallel.init_on_mesh(lambda: (build_init_state(config)(), empty_metrics()), mesh)
     fed = next(feed(batches, mesh, 0, 1))
     lowered = compiled(config, batches, mesh).lower(*progress, fed)
     lowered.compile({"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioning"})
@@ -171,12 +176,12 @@ def test_accumulation_on_devices_agrees(fsdp):
 
 
 def test_state_is_donated():
-    config = checks.resolve(smoke_config(), dataset := build.build_dataset(smoke_config()))
+    config = resolve(smoke_config(), dataset := build_dataset(smoke_config()))
     mesh = parallel.make_mesh(num_devices=2)
     state, window = parallel.init_on_mesh(
-        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+        lambda: (build_init_state(config)(), empty_metrics()), mesh
     )
-    batches = build.build_batches(config, dataset)
+    batches = build_batches(config, dataset)
     fed = next(feed(batches, mesh, 0, 1))
     compiled(config, batches, mesh)(state, window, fed)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
@@ -184,12 +189,12 @@ def test_state_is_donated():
 
 
 def test_samples_do_not_depend_on_the_batch_size():
-    config = checks.resolve(smoke_config(), build.build_dataset(smoke_config()))
+    config = resolve(smoke_config(), build_dataset(smoke_config()))
     mesh = parallel.make_mesh(num_devices=2)
-    params = build.build_init_params(config)(jax.random.key(0))
+    params = build_init_params(config)(jax.random.key(0))
     params = jax.tree.map(lambda p: p + 0.02, params)  # off the zero initialisation
     images = [
-        Sampler(build.build_draw(config), mesh, batch_size=size, **build.sampler_arguments(config))(
+        Sampler(build_draw(config), mesh, batch_size=size, **sampler_arguments(config))(
             params, range(10), (80.0, 0.8)
         )
         for size in (3, 10, 64)
@@ -239,12 +244,12 @@ def test_one_compilation_trains_through_all_stages(monkeypatch):
     config = smoke_config()
     config.discretization.s1 = 1280
     config.total_steps = 16
-    dataset = build.build_dataset(config)
-    config = checks.resolve(config, dataset)
-    batches, disc = build.build_batches(config, dataset), objectives.build_discretization(config)
+    dataset = build_dataset(config)
+    config = resolve(config, dataset)
+    batches, disc = build_batches(config, dataset), build_discretization(config)
     mesh = parallel.make_mesh(num_devices=2)
     state, window = parallel.init_on_mesh(
-        lambda: (build.build_init_state(config)(), empty_metrics()), mesh
+        lambda: (build_init_state(config)(), empty_metrics()), mesh
     )
     advance = compiled(config, batches, mesh)
     seen = []

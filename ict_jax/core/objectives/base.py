@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ict_jax.core import randomness
 from ict_jax.core.losses import Aux
 from ict_jax.core.typing import Data, PerExample, PRNGKey, Sigmas, Step
 
@@ -61,3 +63,10 @@ class Objective(NamedTuple):
     has_denoiser: bool = False
     of_network: bool = False
     init_own: Callable[[PRNGKey], Any] | None = None
+
+
+def draw_sigmas(
+    key: PRNGKey, shape: tuple[int, ...], *, p_mean: float, p_std: float
+) -> Float[Array, "..."]:
+    """Noise levels whose natural logarithm is normal with mean p_mean and deviation p_std."""
+    return jnp.exp(p_mean + p_std * randomness.normal(key, shape))

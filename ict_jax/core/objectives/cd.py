@@ -6,7 +6,7 @@ from ict_jax.core.discretization import Discretization
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, compare, mean_squared_distance, noisy, unit_weight
 from ict_jax.core.objectives.base import Draws, Objective
-from ict_jax.core.objectives.ict import draw_pair
+from ict_jax.core.objectives.pairs import draw_pair
 from ict_jax.core.sampling import heun_step
 from ict_jax.core.typing import ConsistencyFn, Data, Metric, PerExample, Weighting
 

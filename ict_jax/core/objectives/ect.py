@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, compare, inverse_gap, noisy, pseudo_huber
-from ict_jax.core.objectives.base import Draws, Objective
-from ict_jax.core.objectives.edm import draw_sigmas
+from ict_jax.core.objectives.base import Draws, Objective, draw_sigmas
 from ict_jax.core.precondition import per_example
 from ict_jax.core.typing import (
     ConsistencyFn,

@@ -1,13 +1,11 @@
 """The denoising objective of a diffusion model, as in EDM (Karras et al., 2022)."""
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, noisy, squared_distance
-from ict_jax.core.objectives.base import Draws, Objective
+from ict_jax.core.objectives.base import Draws, Objective, draw_sigmas
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample, PRNGKey, Step
 
 
@@ -50,10 +48,3 @@ def edm_objective(
         return Draws(randomness.normal(key_noise, shape), sigma, sigma)
 
     return Objective(draw, loss)
-
-
-def draw_sigmas(
-    key: PRNGKey, shape: tuple[int, ...], *, p_mean: float, p_std: float
-) -> Float[Array, "..."]:
-    """Noise levels whose natural logarithm is normal with mean p_mean and deviation p_std."""
-    return jnp.exp(p_mean + p_std * randomness.normal(key, shape))

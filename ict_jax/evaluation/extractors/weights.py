@@ -3,22 +3,17 @@
 The FID network's weights are no part of this project: the user gets the file, and names it.
 """
 
-import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ict_jax.caches import cache_directory
-from ict_jax.console import not_essential, say
+from ict_jax.checkpoints.interop.arrays import Shapes, arrays_digest, check_arrays, file_digest
+from ict_jax.checkpoints.interop.torch_file import Named, read_torch_file
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.files import write_at_once
-from ict_jax.torch_file import Named, read_torch_file
-
-Shapes = Mapping[str, tuple[int, ...]]
+from ict_jax.runtime.console import not_essential, say
+from ict_jax.runtime.storage import cache_directory, write_at_once
 
 INCEPTION = "inception-2015-12-05"
 INCEPTION_WEIGHTS = "ICT_INCEPTION_WEIGHTS"
@@ -85,50 +80,6 @@ def load_inception(
     return kept, digest
 
 
-def check_arrays(arrays: Named, shapes: Shapes, what: str) -> Named:
-    """The arrays, contiguous, if they are finite float32 of exactly these names and shapes.
-
-    Args:
-      arrays: by name.
-      shapes: what is expected.
-      what: names their origin in messages.
-
-    Raises:
-      ArgumentError: an array is missing, left over, of another shape or type, or not finite.
-    """
-    missing, extra = sorted(set(shapes) - set(arrays)), sorted(set(arrays) - set(shapes))
-    require(
-        not missing and not extra,
-        f"{what} is of another network: {len(missing)} arrays are missing, first {missing[:3]}, "
-        f"and {len(extra)} are left over, first {extra[:3]}; choose another file.",
-    )
-    for name, shape in shapes.items():
-        array = arrays[name]
-        require(
-            array.shape == shape and array.dtype == np.float32,
-            f"{name} in {what} has shape {array.shape} and type {array.dtype}, expected {shape} "
-            "and float32; choose another file.",
-        )
-        require(
-            bool(np.isfinite(array).all()),
-            f"{name} in {what} has values that are NaN or infinite; get the file again.",
-        )
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-
-def file_digest(path: Path, advice: str) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-      ArgumentError: it cannot be read; `advice` ends the message.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ArgumentError(f"{path} cannot be read ({error.strerror}); {advice}.") from error
-
-
 def _another(path: Path, digest: str) -> str:
     size = path.stat().st_size
     found = f"{path} is {OTHERS.get(digest[:8], 'not the FID network')}"
@@ -139,15 +90,6 @@ def _another(path: Path, digest: str) -> str:
 
 def _kept_at(digest: str) -> Path:
     return cache_directory("weights") / f"{INCEPTION}-{digest[:8]}.safetensors"
-
-
-def arrays_digest(arrays: Named, told: str = "") -> str:
-    """SHA-256 of names, shapes, types and numbers of arrays, and of a text that belongs to them."""
-    total = hashlib.sha256(told.encode())
-    for name in sorted(arrays):
-        total.update(f"{name} {arrays[name].shape} {arrays[name].dtype} ".encode())
-        total.update(np.ascontiguousarray(arrays[name]).data)
-    return total.hexdigest()
 
 
 def _read_kept(digest: str) -> Named | None:

@@ -1,0 +1,138 @@
+"""How the runs of a table are scored."""
+
+import itertools
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.evidence import oracle
+from experiments.evidence.mixture import MixtureScorer, of_laws
+from ict_jax.checkpoints import load_ema
+from ict_jax.config.network import build_bind
+from ict_jax.config.sampling import build_draw, grid, is_diffusion, sampler_arguments
+from ict_jax.config.training import build_dataset
+from ict_jax.core.sampling import heun_step
+from ict_jax.core.schedules import karras_sigmas
+from ict_jax.evaluation.held_out import Scorer, choose_second_sigma
+from ict_jax.evaluation.sampler import Sampler
+from ict_jax.training import parallel
+
+NUM_SAMPLES = 5000
+OF_IMAGES = 2000
+"""Samples of the rows on 32x32 images, where drawing costs as much as training."""
+STEPS = 81
+"""Levels at which a diffusion model's ODE is solved."""
+DENOISER = "the mean of the data given x"
+
+
+class PoolScorer(Protocol):
+    """What compares a pool of samples, uint8 [n, h, w, c], with held-out data."""
+
+    def floor(self) -> dict[str, float]:
+        """Of data against data."""
+        ...
+
+    def score(self, pool: np.ndarray) -> dict[str, float]:
+        """Of a pool."""
+        ...
+
+    def validation_distance(self, pool: np.ndarray) -> float:
+        """For the choice of the second level."""
+        ...
+
+
+class Judge:
+    """Scores of the samples, and distances to the true consistency function where it is known."""
+
+    def __init__(
+        self,
+        scorer: PoolScorer,
+        truth: oracle.Truth | None = None,
+        references: dict[str, dict[str, float]] | None = None,
+        num_samples: int = NUM_SAMPLES,
+    ):
+        """What scores.
+
+        Args:
+          scorer: of pools of `num_samples`.
+          truth: the true consistency function.
+          references: distances of other functions to it, by name.
+          num_samples: to draw.
+        """
+        self.num_samples = num_samples
+        self.scorer = scorer
+        self.truth = truth
+        self.references = references or {}
+
+    def floor(self) -> dict[str, Any]:
+        """Scores of data against data, and the references."""
+        return {**self.scorer.floor(), "error": self.references}
+
+    def __call__(self, workdir: Path) -> dict[str, Any]:
+        """Of the newest checkpoint of a run."""
+        loaded = load_ema(workdir)
+        config, bind = loaded.config, build_bind(loaded.config)
+        mesh = parallel.make_mesh(num_devices=1)
+        sampler = Sampler(build_draw(config), mesh, **sampler_arguments(config))
+
+        def draw(sigmas: Any) -> np.ndarray:
+            return sampler(loaded.params, range(self.num_samples), sigmas)
+
+        low, high = config.discretization.sigma_min, config.discretization.sigma_max
+
+        @jax.jit
+        def f(x: Any, sigma: Any, labels: Any) -> Any:
+            return bind(loaded.params, labels, None)(x, sigma)
+
+        def flow(x: Any, sigma: Any, labels: Any) -> Any:
+            """Where a diffusion model's own ODE leads."""
+            grid = karras_sigmas(STEPS, sigma_min=low, sigma_max=float(sigma[0]))[::-1]
+            for level, following in itertools.pairwise(grid):
+                levels = (jnp.full_like(sigma, each) for each in (level, following))
+                x = heun_step(lambda x, sigma: f(x, sigma, labels), x, *levels)
+            return x
+
+        if is_diffusion(config):
+            return {
+                "heun": self.scorer.score(draw(grid(config, None))),
+                **self._errors(flow),
+            }
+        second = choose_second_sigma(self.scorer.validation_distance, draw, high, low)
+        return {
+            "one_step": self.scorer.score(draw((high,))),
+            "two_step": self.scorer.score(draw((high, second))),
+            "second_sigma": second,
+            **self._errors(f),
+        }
+
+    def _errors(self, f: Any) -> dict[str, Any]:
+        return {} if self.truth is None else {"error": oracle.errors(f, self.truth)}
+
+
+def of_digits(config: Any, place: Path) -> Judge:
+    """Trains the classifier, and solves the ODE of the training images."""
+    dataset = build_dataset(config)
+    truth = oracle.truth(dataset, place / "truth.npz")
+    return Judge(
+        Scorer(dataset, num_samples=NUM_SAMPLES), truth, {DENOISER: oracle.denoised(dataset, truth)}
+    )
+
+
+def of_images(config: Any, place: Path) -> Judge:
+    """Trains the classifier."""
+    scorer = Scorer(build_dataset(config), num_samples=OF_IMAGES)
+    return Judge(scorer, num_samples=OF_IMAGES)
+
+
+def of_mixture(config: Any, place: Path) -> Judge:
+    """Solves the ODE of the training points."""
+    scorer = MixtureScorer()
+    truth = oracle.truth(scorer.dataset, place / "truth_of_mixture.npz", examples=200)
+    references = {
+        DENOISER: oracle.denoised(scorer.dataset, truth),
+        "the true function of the eight laws": oracle.errors(of_laws, truth),
+    }
+    return Judge(scorer, truth, references)

@@ -1,0 +1,53 @@
+"""The checkpoints that OpenAI released with "Consistency Models"."""
+
+from pathlib import Path
+
+import jax
+
+from ict_jax.checkpoints import Loaded
+from ict_jax.checkpoints.interop.arrays import import_arrays
+from ict_jax.checkpoints.interop.formats import read_msgpack
+from ict_jax.checkpoints.interop.name_maps import adm_layout, jcm_layout
+from ict_jax.checkpoints.interop.network import network_of
+from ict_jax.checkpoints.interop.torch_file import read_torch_file
+from ict_jax.config.training import Config
+from ict_jax.core.errors import require
+from ict_jax.models import ADM, NCSNpp
+
+
+def read_openai_cifar10(path: Path, config: Config) -> Loaded:
+    """The averaged weights in a checkpoint of OpenAI's consistency_models_cifar10.
+
+    Args:
+      path: Flax msgpack with `params_ema`, of an EDM, CD or CT network.
+      config: names the network `ncsnpp` and its sizes.
+
+    Raises:
+      ArgumentError: the file is damaged, or not of the config's network.
+    """
+    config, model = network_of(config, NCSNpp, "ncsnpp")
+    tree = read_msgpack(path)
+    require(
+        isinstance(tree.get("params_ema"), dict),
+        f"{path} has the entries {sorted(tree)[:8]} and no averaged parameters 'params_ema'; "
+        "choose a checkpoint of consistency_models_cifar10.",
+    )
+    flat = jax.tree_util.tree_leaves_with_path(tree["params_ema"])
+    arrays = {"/".join(str(key.key) for key in keys): leaf for keys, leaf in flat}
+    params = import_arrays(arrays, jcm_layout(model, config.image_shape), str(path))
+    return Loaded(params, config, int(tree.get("step", 0)))
+
+
+def read_openai_imagenet(path: Path, config: Config) -> Loaded:
+    """The weights in a file of OpenAI's consistency_models, as `cd_imagenet64_lpips.pt`.
+
+    Args:
+      path: PyTorch state dict of an EDM, CD or CT network; these files hold averaged weights.
+      config: names the network `adm` and its sizes.
+
+    Raises:
+      ArgumentError: the file is damaged, or not of the config's network.
+    """
+    config, model = network_of(config, ADM, "adm")
+    layout = adm_layout(model, config.image_shape)
+    return Loaded(import_arrays(read_torch_file(path), layout, str(path)), config, 0)

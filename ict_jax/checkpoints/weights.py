@@ -1,0 +1,214 @@
+"""Reading a checkpoint for sampling: no config, no optimizer state, any devices."""
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import SingleDeviceSharding
+from ml_collections import ConfigDict
+
+from ict_jax.checkpoints.directory import DIRECTORY, HALF_WRITTEN, is_whole
+from ict_jax.checkpoints.integrity import (
+    fingerprints,
+    read_fingerprints,
+    read_items,
+    read_json,
+    reading,
+    reason_of,
+    refuse_changed,
+)
+from ict_jax.checkpoints.passing import closed_way
+from ict_jax.checkpoints.store import _remove_begun
+from ict_jax.config.network import build_bind, build_init_params, num_classes
+from ict_jax.config.sampling import is_diffusion
+from ict_jax.config.training import Config
+from ict_jax.core.errors import ArgumentError, Diverged, NotSaved, require
+from ict_jax.core.randomness import seed_key
+from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
+from ict_jax.runtime.storage import failures, literal, locked_directory, to_path, writable_directory
+from ict_jax.training.state import Params
+
+
+class Loaded(NamedTuple):
+    """Averaged parameters of the network, and the config and step of their checkpoint."""
+
+    params: Params
+    config: Config
+    step: int
+
+
+def load_ema(
+    path: str | os.PathLike,
+    *,
+    step: int | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    what: str = "checkpoint",
+) -> Loaded:
+    """Restores only what sampling needs, whatever devices the checkpoint was made on.
+
+    Args:
+      path: a work directory, its `checkpoints` directory, or one step in it.
+      step: which checkpoint; default: the newest.
+      sharding: where the parameters go; default: whole on the first device.
+      what: the name of the path in messages.
+
+    Raises:
+      ArgumentError: there is no whole checkpoint, or it cannot be read.
+      Diverged: a parameter is NaN or infinite.
+    """
+    item = locate(path, step, what=what)
+    if sharding is None:
+        sharding = SingleDeviceSharding(jax.devices()[0])
+    with reading(item):
+        stored = read_json(item, "config")
+        config = ConfigDict(stored)
+        shapes = jax.eval_shape(build_init_params(config), seed_key(0))
+        abstract = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
+        )
+        params = read_items(item, ema=ocp.args.StandardRestore(abstract))["ema"]
+        found = fingerprints(stored, ema=params)
+        refuse_changed(item, read_fingerprints(item), found)
+    require_finite_params(params, str(item))
+    return Loaded(params, config, int(item.name))
+
+
+def require_finite_params(params: Params, what: str) -> None:
+    """Raises `Diverged` unless all parameters of `what` are finite."""
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not np.isfinite(leaf).all():
+            raise Diverged(
+                f"{jax.tree_util.keystr(keys)} of {what} has values that are NaN or infinite; get "
+                "it again, or take an earlier checkpoint (--step)."
+            )
+
+
+def load_consistency_fn(
+    path: str | os.PathLike, *, step: int | None = None
+) -> tuple[ConsistencyFn, Config]:
+    """The consistency function of a checkpoint's averaged parameters, and its config.
+
+    Args:
+      path: a work directory, its `checkpoints` directory, or one step in it.
+      step: which checkpoint; default: the newest.
+
+    Returns:
+      `f(x, sigma, labels=None)`, ready for `sample` and `jax.jit`, and the resolved config.
+
+    Raises:
+      ArgumentError: there is no whole checkpoint, or it is of a diffusion model; or, when f is
+        called, labels are missing or given in vain.
+    """
+    loaded = load_ema(path, step=step)
+    require(
+        not is_diffusion(loaded.config),
+        f"the checkpoint {path} holds a diffusion model; sample from it with ict_jax.cli.sample.",
+    )
+    bind, classes = build_bind(loaded.config), num_classes(loaded.config)
+
+    def f(x: Data, sigma: Sigmas, labels: Any = None) -> Data:
+        require(
+            (labels is None) == (classes == 0),
+            f"labels were {'not given' if labels is None else 'given'} and the model has "
+            f"{classes or 'no'} classes; "
+            + ("give one class per example." if classes else "leave them out."),
+        )
+        return bind(loaded.params, labels, None)(x, sigma)
+
+    return f, loaded.config
+
+
+def locate(
+    path: str | os.PathLike, step: int | None = None, *, what: str = "checkpoint"
+) -> epath.Path:
+    """The directory of the step that a path means.
+
+    Raises:
+      ArgumentError: nothing is there, or nothing whole, or not that step.
+    """
+    path = to_path(path)
+    with reading(path, of_steps=True):
+        return _locate(path, step, what)
+
+
+def _locate(path: epath.Path, step: int | None, what: str) -> epath.Path:
+    require(path.exists(), f"{what}={path} does not exist; give a work directory of a run.")
+    require(
+        path.is_dir() and HALF_WRITTEN not in path.name,
+        f"{what}={path} is {'half-written' if path.is_dir() else 'a file'}, expected a "
+        "work directory or a whole step in its checkpoints directory; choose another.",
+    )
+    if (path / DIRECTORY).is_dir():
+        path = path / DIRECTORY
+    elif path.name.isdecimal() and any((path / item).exists() for item in ("ema", "config")):
+        require(
+            step in (None, int(path.name)),
+            f"{what}={path} is step {path.name} and step {step} was asked for; leave one out.",
+        )
+        step, path = int(path.name), path.parent
+    steps = sorted(int(p.name) for p in path.iterdir() if p.name.isdecimal() and is_whole(p))
+    if not steps:
+        halves = [p.name for p in path.iterdir() if HALF_WRITTEN in p.name or p.name.isdecimal()]
+        found = f"only the half-written {halves[0]}" if halves else "none"
+        raise ArgumentError(
+            f"{what}={path} should hold checkpoints and holds {found}; train first, or "
+            "give the work directory of another run."
+        )
+    require(
+        step is None or step in steps,
+        f"step {step} is not among the checkpoints {steps} of {path}; choose one of these.",
+    )
+    chosen = path / str(steps[-1] if step is None else step)
+    missing = [item for item in ("ema", "config") if not (chosen / item).is_dir()]
+    if missing and (closed := closed_way(chosen)):
+        raise closed
+    require(
+        not missing,
+        f"the checkpoint {chosen} lacks {missing}: it is half-written or no checkpoint of "
+        "ict_jax; choose another step.",
+    )
+    return chosen
+
+
+def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) -> epath.Path:
+    """Writes averaged parameters and their config as a checkpoint that can be sampled from.
+
+    Args:
+      workdir: holds no checkpoints yet.
+      params: averaged parameters.
+      config: the resolved config.
+      step: names the checkpoint.
+
+    Raises:
+      ArgumentError: the directory cannot be written to, is in use, or holds checkpoints.
+      NotSaved: the checkpoint cannot be written; nothing is left of it.
+    """
+    directory = workdir / DIRECTORY
+    path = directory / str(step)
+    items = ocp.args.Composite(
+        ema=ocp.args.StandardSave(params),
+        config=ocp.args.JsonSave(config.to_dict()),
+        fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
+    )
+    with locked_directory(workdir, "--out"):
+        writable_directory(directory, "--out")
+        _remove_begun(path)
+        found = directory.iterdir() if directory.exists() else ()
+        held = [there.name for there in found if not there.name.startswith(".")]
+        require(
+            not held,
+            f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
+        )
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+                writer.save(literal(directory) / str(step), args=items)
+        except (*failures(), ValueError, RuntimeError) as error:
+            _remove_begun(path)
+            raise NotSaved(
+                f"{path} could not be written ({reason_of(error, path)}); make room or mend the "
+                "disk, and run the same command again."
+            ) from error
+    return path

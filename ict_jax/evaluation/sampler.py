@@ -1,0 +1,142 @@
+"""Drawing many images by seed, in batches spread over the devices."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Int32, UInt8
+
+from ict_jax.core.errors import Diverged, require
+from ict_jax.core.sampling import check_seeds, check_sigmas
+from ict_jax.evaluation.grids import to_uint8
+from ict_jax.evaluation.seed_labels import even_labels
+from ict_jax.training.parallel import compile_sampler
+from ict_jax.training.state import Params
+
+
+class Sampler:
+    """`sampler(params, seeds, sigmas)` -> uint8 images, the same for a seed in any batch.
+
+    One compilation serves all noise levels of the same number of steps.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[Params, Any, Any, Any], Any],
+        mesh: Mesh,
+        *,
+        sigma_min: float,
+        sigma_max: float,
+        num_classes: int = 0,
+        batch_size: int = 256,
+    ):
+        """Prepares a program for batches of `batch_size`, rounded up to the devices.
+
+        Args:
+          draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key; or, for
+            `outputs` alone, a tree of arrays with as many rows.
+          mesh: devices to spread a batch over.
+          sigma_min: the model's smallest noise level.
+          sigma_max: its largest, the first of every sampling.
+          num_classes: of a class-conditional model; 0 for an unconditional one.
+          batch_size: images drawn at once.
+
+        Raises:
+          ArgumentError: batch_size < 1.
+        """
+        require(batch_size >= 1, f"--batch_size={batch_size} must be at least 1.")
+        self.mesh = mesh
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._sigma_min = sigma_min
+        self._sigma_max = sigma_max
+        self._num_classes = num_classes
+        self._draw = compile_sampler(draw, mesh)
+
+    def outputs(
+        self,
+        params: Params,
+        seeds: Sequence[int] | range,
+        sigmas: Sequence[float],
+        labels: Sequence[int] | np.ndarray | None = None,
+    ) -> Iterator[Any]:
+        """Yields what `draw` gives for the seeds in order, a batch at a time.
+
+        Args:
+          params: averaged parameters.
+          seeds: one per image.
+          sigmas: descending noise levels.
+          labels: one class per seed; default: `even_labels`.
+
+        Raises:
+          ArgumentError: sigmas are empty, not descending, out of range; labels do not fit.
+        """
+        check_sigmas(sigmas, self._sigma_min)
+        require(
+            sigmas[0] == self._sigma_max,
+            f"sigmas={list(sigmas)} must begin with the model's sigma_max={self._sigma_max}, where "
+            "images start as noise; put it first.",
+        )
+        check_seeds(seeds)
+        if labels is None:
+            classes = even_labels(seeds, self._num_classes)
+        else:
+            classes = self._checked(labels, len(seeds))
+        for start in range(0, len(seeds), self.batch_size):
+            part = list(seeds[start : start + self.batch_size])
+            # The last batch is filled up, so that every batch has the compiled shape.
+            filling = self.batch_size - len(part)
+            numbers = np.asarray(part + part[-1:] * filling, np.uint32)
+            part_classes = np.pad(classes[start : start + len(part)], (0, filling))
+            drawn = self._draw(params, numbers, part_classes, np.asarray(sigmas, np.float32))
+            yield _first(drawn, len(part))
+
+    def batches(
+        self,
+        params: Params,
+        seeds: Sequence[int] | range,
+        sigmas: Sequence[float],
+        labels: Sequence[int] | None = None,
+    ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+        """Yields the images of the seeds in order, a batch at a time; as `outputs`.
+
+        Raises:
+          Diverged: an image has values that are NaN or infinite.
+        """
+        for images in self.outputs(params, seeds, sigmas, labels):
+            require_finite_samples(np.isfinite(images).all((1, 2, 3)))
+            yield to_uint8(images)
+
+    def __call__(
+        self, params: Params, seeds: Sequence[int] | range, sigmas: Sequence[float]
+    ) -> UInt8[np.ndarray, "n h w c"]:
+        """All images of the seeds, in order, with their default labels."""
+        return np.concatenate(list(self.batches(params, seeds, sigmas)))
+
+    def _checked(self, labels: Sequence[int] | np.ndarray, count: int) -> Int32[np.ndarray, " n"]:
+        require(
+            self._num_classes > 0,
+            "labels were given and the model is unconditional; leave them out.",
+        )
+        require(
+            len(labels) == count and all(0 <= label < self._num_classes for label in labels),
+            f"{len(labels)} labels from {min(labels)} to {max(labels)} were given for {count} "
+            f"seeds; give one for each, from 0 to {self._num_classes - 1}.",
+        )
+        return np.asarray(labels, np.int32)
+
+
+def require_finite_samples(finite: Bool[np.ndarray, " b"]) -> None:
+    """Raises `Diverged` unless all samples of a batch are finite."""
+    if not finite.all():
+        raise Diverged(
+            f"{int((~finite).sum())} of {len(finite)} samples are NaN or infinite: the model has "
+            "diverged; take an earlier checkpoint (--step, or --init_from for a "
+            "new run with a lower optimizer.learning_rate)."
+        )
+
+
+def _first(tree: Any, count: int) -> Any:
+    """The first rows of all arrays, on the host."""
+    return jax.tree.map(lambda a: np.asarray(a)[:count], tree)

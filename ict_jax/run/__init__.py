@@ -1,0 +1,1 @@
+"""One training run: preflight before it, the loop, reports after it."""

@@ -1,0 +1,185 @@
+"""A training run: steps, reports, samples, checkpoints, scores."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ict_jax.checkpoints.directory import DIRECTORY
+from ict_jax.config.objective import build_discretization, has_levels
+from ict_jax.config.training import Config, build_train_step
+from ict_jax.core.discretization import num_scales_at
+from ict_jax.evaluation.grids import save_png
+from ict_jax.run.feed import feed, make_take
+from ict_jax.run.initial_state import restore_or_init
+from ict_jax.run.log import check_finite
+from ict_jax.run.setup import Checked, Progress, Run, check, open_run
+from ict_jax.runtime import processes
+from ict_jax.runtime.chips import find_chip
+from ict_jax.runtime.console import format_secs, not_essential, say
+from ict_jax.runtime.preemption import Interrupted, StopSignal
+from ict_jax.runtime.storage import locked_directory, to_path
+from ict_jax.training import parallel
+from ict_jax.training.flops import count_flops
+from ict_jax.training.state import Params
+from ict_jax.training.step import Metrics, empty_metrics
+
+
+def train(config: Config, workdir: str | os.PathLike) -> None:
+    """Trains to `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
+
+    Args:
+      config: as made by a file in `configs/`.
+      workdir: for checkpoints, sample grids, scores and TensorBoard events; the same place for
+        all processes, a shared disk or gs://BUCKET/....
+
+    Raises:
+      ArgumentError: something in config or workdir is wrong; nothing was compiled.
+      Diverged: a loss, gradient or parameter became NaN or infinite.
+      Interrupted: SIGTERM or Ctrl-C; the state was saved.
+    """
+    started = time.monotonic()
+    with contextlib.ExitStack() as opened:
+        with processes.together():
+            workdir = to_path(workdir)
+            checked = check(config)
+            stop = opened.enter_context(StopSignal())
+            if processes.is_main():
+                opened.enter_context(locked_directory(workdir, "--workdir"))
+        processes.agree(identity(checked))
+        processes.same_place(workdir, "--workdir")
+        run = open_run(checked, workdir)
+        try:
+            progress = run_steps(run, restore_or_init(run), stop)
+            run.checkpoints.wait()
+            run.checkpoints.require_saved(config.total_steps)
+            if run.evaluator.at_end:
+                run.log.flush()
+                stop.nothing_to_lose()
+                say("scoring: train a classifier, choose the second sigma, compare")
+                run.evaluator.write_scores(
+                    run.workdir, progress.state.ema_params, int(progress.state.step)
+                )
+        finally:
+            stop.saved = False
+            run.close()
+    say(f"done in {format_secs(time.monotonic() - started)}: {run.workdir}")
+
+
+def identity(checked: Checked) -> dict[str, str]:
+    """What all processes of a job must share: config, data, by size and first example, and code."""
+    first = checked.batches(0, slice(1))
+    seen = [checked.batches.data.size, *(array.tolist() for array in first.values())]
+    package = Path(__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        code.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return {
+        "the config": json.dumps(checked.config.to_dict()),
+        "the data it names": json.dumps(seen),
+        "the code of ict_jax": code.hexdigest(),
+        "the version of JAX": f"{jax.__version__} {metadata.version('jaxlib')}",
+    }
+
+
+def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
+    """Trains from the state's step to the last one, with all that happens on the way."""
+    config, log, checkpoints = run.config, run.log, run.checkpoints
+    first, total = int(progress.state.step), config.total_steps
+    if first == total:
+        return progress
+    disc = build_discretization(config) if has_levels(config) else None
+    feeds = feed(run.batches, run.mesh, first, total)
+    first_fed = next(feeds)
+    advance, flops = compile_step(run, progress, first_fed)
+    pending: tuple[int, Metrics] | None = None
+
+    def flush() -> None:
+        """Writes the report that waits, if one does."""
+        nonlocal pending
+        if pending is not None:
+            step, window = pending
+            num_scales = None if disc is None else int(num_scales_at(step - 1, disc))
+            log.report(step, window, num_scales, _good(run))
+        pending = None
+
+    chip = find_chip(run.mesh.devices.flat[0].device_kind)
+    peak = None if chip is None else chip.flops_per_sec * run.mesh.size / flops
+    log.start_clock(first, peak_steps_per_sec=peak)
+    for step, fed in enumerate(itertools.chain([first_fed], feeds), start=first + 1):
+        progress = Progress(*advance(*progress, fed))
+        flush()  # an earlier step is fetched only now that this one has been dispatched
+        checkpoints.poll()
+        if _due(step, log.every_steps) or step == total:
+            pending = (step, progress.window)
+            window = parallel.init_on_mesh(empty_metrics, run.mesh)
+            progress = Progress(progress.state, window)
+        stopping = stop.due(step) and step < total
+        draw_now = _due(step, log.samples_every_steps) or step == total
+        score_now = _due(step, run.evaluator.every_steps)
+        save_now = _due(step, checkpoints.every_steps) or score_now or step == total
+        if not (draw_now or save_now or stopping):
+            continue
+        flush()
+        check_finite(step, progress.window, _good(run))
+        with log.paused():
+            if draw_now:
+                write_samples(run, progress.state.ema_params, step)
+            if save_now or stopping:
+                save(run, progress, step, scored=score_now)
+        if stopping:
+            checkpoints.wait()
+            raise Interrupted(
+                f"stopped at step {step:,} and saved; to resume, run the same command again."
+            )
+    return progress
+
+
+def compile_step(run: Run, progress: Progress, fed: dict[str, Any]) -> tuple[Callable, float]:
+    """The jitted step, compiled before the clock of the rates starts, and its operations."""
+    started = time.monotonic()
+    step = parallel.compile_train_step(
+        build_train_step(run.config, run.mesh), run.mesh, make_take(run.batches)
+    )
+    traced = step.trace(*progress, fed)
+    compiled = traced.lower().compile()
+    say(f"compiled the training step in {time.monotonic() - started:.1f} s")
+    return compiled, count_flops(traced.jaxpr)
+
+
+def _due(step: int, every_steps: int | None) -> bool:
+    return every_steps is not None and step % every_steps == 0
+
+
+def _good(run: Run) -> str:
+    saved = run.checkpoints.latest_step()
+    if saved is None:
+        return "the start (there is no checkpoint yet)"
+    return f"checkpoint {run.workdir / DIRECTORY / str(saved)}"
+
+
+def write_samples(run: Run, ema_params: Params, step: int) -> None:
+    """Grids of one-step and two-step samples of fixed seeds, as PNG and for TensorBoard."""
+    grids = run.evaluator.grids(ema_params)
+    if processes.is_main():
+        with not_essential("sample grids"):
+            for name, picture in grids.items():
+                save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", picture)
+    run.log.images(step, grids)
+
+
+def save(run: Run, progress: Progress, step: int, *, scored: bool) -> None:
+    """Saves a checkpoint, with its validation score where one is due."""
+    score = None
+    if scored:
+        score = run.evaluator.score(progress.state.ema_params)
+        run.log.score(step, {run.evaluator.score_name: score})
+    run.checkpoints.save(progress.state, progress.window, run.config, score=score)

@@ -1,0 +1,208 @@
+"""The training step compiled for devices that are not there."""
+
+import contextlib
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ict_jax.config.training import Config, build_init_state, build_train_step
+from ict_jax.core.errors import require
+from ict_jax.run.preflight.collectives import collectives
+from ict_jax.run.preflight.result import Report
+from ict_jax.run.preflight.topology import Topology
+from ict_jax.training import parallel
+from ict_jax.training.flops import count_flops, has_loops
+from ict_jax.training.step import empty_metrics
+
+
+class OutOfMemory(NamedTuple):
+    """The compiler's refusal, and the bytes it would need where it says so."""
+
+    text: str
+    required: float | None
+
+
+class Compiled(NamedTuple):
+    """A training step for a mesh.
+
+    Attributes:
+      state: as it lies on the mesh.
+      jaxpr: traced.
+      program: compiled; None where the compiler refused.
+      refusal: why it did.
+      secs: that tracing, lowering and compiling took.
+    """
+
+    state: Any
+    jaxpr: Any
+    program: Any
+    refusal: OutOfMemory | None
+    secs: float
+
+
+def preflight(
+    config: Config,
+    mesh: Mesh,
+    topology: Topology,
+    *,
+    num_slices: int = 1,
+    level: str = "quick",
+    price_per_chip_hour: float | None = None,
+    progress: Callable[[str], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Report:
+    """Compiles the training step of a resolved config for devices that need not be there.
+
+    What the quick level refuses within `report.MARGIN` is compiled again at the default level.
+
+    Args:
+      config: resolved.
+      mesh: of the topology's devices.
+      topology: where they are.
+      num_slices: for the record.
+      level: "quick" compiles with little optimisation, in minutes, and overstates the memory by
+        about a tenth; "default" as a run does.
+      price_per_chip_hour: of any currency.
+      progress: a context manager's maker, given what is being done.
+
+    Raises:
+      ArgumentError: an unknown level, or a price that is not above zero.
+    """
+    require(level in ("quick", "default"), f"--level={level} must be quick or default.")
+    price = price_per_chip_hour
+    require(
+        price is None or 0 < price < math.inf,
+        f"--price_per_chip_hour={price} must be above zero; leave it out if it is not known.",
+    )
+
+    def at(level: str) -> Report:
+        step = compile_step(config, mesh, topology.name, level, progress)
+        return _report(config, mesh, topology, step, num_slices, level, price)
+
+    report = at(level)
+    return at("default") if level == "quick" and report.nearly_fits else report
+
+
+def compile_step(
+    config: Config,
+    mesh: Mesh,
+    name: str,
+    level: str,
+    progress: Callable[[str], AbstractContextManager[None]],
+) -> Compiled:
+    """The training step of a config, compiled at a level of optimisation for a named topology."""
+    state, window = abstract_progress(config, mesh)
+    step = parallel.compile_train_step(build_train_step(config, mesh), mesh, lambda fed, step: fed)
+    started = time.monotonic()
+    with progress("tracing and lowering the training step"):
+        traced = step.trace(state, window, abstract_batch(config, mesh))
+        lowered = traced.lower()
+    again = "" if level == "quick" else ", optimised as for a run"
+    with progress(f"compiling it for {name}{again}"), optimization(level):
+        program, refusal = _compile(lowered)
+    return Compiled(state, traced.jaxpr, program, refusal, time.monotonic() - started)
+
+
+def _report(
+    config: Config,
+    mesh: Mesh,
+    topology: Topology,
+    step: Compiled,
+    num_slices: int,
+    level: str,
+    price_per_chip_hour: float | None,
+) -> Report:
+    state, program, refusal, chip = step.state, step.program, step.refusal, topology.chip
+    memory = chip.usable_bytes if chip is not None else None
+    if program is not None:
+        peak = float(program.memory_analysis().peak_memory_in_bytes)
+    else:
+        peak = refusal.required if refusal else None
+    costs: Any = (program.cost_analysis() if program else None) or {}
+    moved = Counter()
+    for collective in collectives(program.as_text() if program else ""):
+        moved[collective.kind] += collective.num_bytes
+    return Report(
+        topology=topology.name,
+        num_slices=num_slices,
+        devices=mesh.size,
+        chips=topology.num_chips,
+        hosts=topology.num_hosts,
+        mesh=dict(mesh.shape),
+        batch_size=config.batch_size,
+        images_per_device=config.batch_size // mesh.size,
+        accumulation_steps=config.training.accumulation_steps,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        parameter_bytes=bytes_of((state.params, state.ema_params, state.teachers)),
+        optimizer_bytes=bytes_of(state.opt_state),
+        peak_bytes=peak,
+        memory_bytes=memory,
+        fits=False if refusal else None if memory is None else bool(peak and peak <= memory),
+        flops_per_step=count_flops(step.jaxpr),
+        compiler_flops_per_step=costs["flops"] * mesh.size if "flops" in costs else None,
+        compiler_bytes_per_step=costs.get("bytes accessed"),
+        scanned=has_loops(step.jaxpr),
+        remat=config.model.remat if "remat" in config.model else None,
+        collectives=dict(moved),
+        compile_secs=step.secs,
+        level=level,
+        total_images=config.batch_size * config.total_steps,
+        flops_per_sec=chip.flops_per_sec if chip else None,
+        bytes_per_sec=chip.bytes_per_sec if chip else None,
+        price_per_chip_hour=price_per_chip_hour,
+        refusal=refusal.text if refusal else None,
+    )
+
+
+def abstract_progress(config: Config, mesh: Mesh) -> tuple[Any, Any]:
+    """State and metrics as they lie on a mesh."""
+    init_state = build_init_state(config)
+    return parallel.abstract_state(lambda: (init_state(), empty_metrics()), mesh)
+
+
+def abstract_batch(config: Config, mesh: Mesh) -> dict[str, Any]:
+    """A batch that the hosts have read."""
+    cut, size = parallel.batch_sharding(mesh), config.batch_size
+    return {
+        "image": jax.ShapeDtypeStruct((size, *config.image_shape), jnp.uint8, sharding=cut),
+        "label": jax.ShapeDtypeStruct((size,), jnp.int32, sharding=cut),
+    }
+
+
+@contextlib.contextmanager
+def optimization(level: str) -> Iterator[None]:
+    """Within it, programs are compiled with little optimisation, or as always."""
+    before = jax.config.values["jax_optimization_level"]
+    jax.config.update("jax_optimization_level", "O0" if level == "quick" else before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_optimization_level", before)
+
+
+def _compile(lowered: Any) -> tuple[Any, OutOfMemory | None]:
+    try:
+        return lowered.compile(), None
+    except Exception as error:  # the compilers' own types
+        text = " ".join(str(error).split())
+        if "RESOURCE_EXHAUSTED" not in text:
+            raise
+        found = re.search(r"required [^()]*\(([\d.]+)([KMGT])\)", text)
+        unit = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+        required = float(found[1]) * unit[found[2]] if found else None
+        return None, OutOfMemory(text[:300], required)
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of a tree of arrays on one device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )

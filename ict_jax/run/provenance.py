@@ -1,0 +1,59 @@
+"""What a run was started with, for whoever looks at it later."""
+
+import datetime
+import json
+import platform
+import shlex
+import sys
+from importlib import metadata
+from typing import Any
+
+from etils import epath
+
+from ict_jax.runtime.storage import failures, write_at_once
+
+FILE = "environment.json"
+PACKAGES = ("ict_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def record_start(workdir: epath.Path, *, step: int, devices: str) -> None:
+    """Adds this start to those in `environment.json`.
+
+    Args:
+      workdir: of the run.
+      step: the one it goes on from.
+      devices: in words.
+
+    Raises:
+      NotSaved: it cannot be written.
+    """
+    starts = [*read_starts(workdir), _this_start(step, devices)]
+    write_at_once(workdir / FILE, f"{json.dumps(starts, indent=2)}\n".encode())
+
+
+def read_starts(workdir: epath.Path) -> list[dict[str, Any]]:
+    """The starts of a run, oldest first; none where they cannot be read."""
+    try:
+        starts = json.loads((workdir / FILE).read_text())
+    except (*failures(), ValueError):
+        return []
+    return [s for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
+
+
+def _this_start(step: int, devices: str) -> dict[str, Any]:
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "step": step,
+        "devices": devices,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from its sources
+        return None

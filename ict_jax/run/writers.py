@@ -1,0 +1,169 @@
+"""Writers of what a run reports: clu's interface, TensorBoard events without TensorFlow."""
+
+import contextlib
+import importlib
+import io
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from ict_jax.runtime.console import format_secs, not_essential, say
+from ict_jax.runtime.storage import is_remote
+
+
+def _import_metric_writers() -> types.ModuleType:
+    """`clu.metric_writers` without TensorFlow, whether that is installed or not.
+
+    The package imports its TensorFlow-based SummaryWriter at once; while it is being imported
+    an empty module stands in for that one file.
+    """
+    package = "clu.metric_writers"
+    if package in sys.modules:
+        return sys.modules[package]
+    stand_in: Any = types.ModuleType(f"{package}.summary_writer")
+    stand_in.SummaryWriter = None
+    sys.modules[stand_in.__name__] = stand_in
+    try:
+        return importlib.import_module(package)
+    finally:
+        # Whoever imports the package after us gets it whole.
+        for name in [name for name in sys.modules if name.startswith(package)]:
+            del sys.modules[name]
+
+
+metric_writers = _import_metric_writers()
+
+
+UPLOAD_SECS = 120
+"""Between two uploads of TensorBoard events to a bucket."""
+
+UPLOAD_BYTES = 8 * 2**20
+"""From this size on a file of events in a bucket is left as it is, and another one begun."""
+
+
+class EventWriter(metric_writers.MetricWriter):
+    """Writes scalars and images as TensorBoard events without TensorFlow.
+
+    What cannot be written, as on a full disk, is lost; then it begins a new file. In a bucket
+    nothing can be appended to: a file there is written anew as it grows, until it is large.
+    """
+
+    def __init__(self, directory: epath.Path):
+        self._directory = directory
+        self._writer: EventFileWriter | None = None
+        self._local = tempfile.TemporaryDirectory() if is_remote(directory) else None
+        self._uploaded = time.monotonic()
+
+    def _add(self, step: int, values: list[Summary.Value]) -> None:
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        with self._renewed_on_failure():
+            if self._writer is None:
+                where = self._directory if self._local is None else self._local.name
+                self._writer = EventFileWriter(str(where))
+            self._writer.add_event(event)
+        if time.monotonic() - self._uploaded > UPLOAD_SECS:
+            self._upload()
+
+    def _upload(self) -> None:
+        self._uploaded = time.monotonic()
+        writer = self._writer
+        if self._local is None or writer is None:
+            return
+        with self._renewed_on_failure():
+            writer.flush()
+            for file in Path(self._local.name).iterdir():
+                (self._directory / file.name).write_bytes(file.read_bytes())
+                if file.stat().st_size > UPLOAD_BYTES:
+                    writer.close()
+                    self._writer = None
+                    file.unlink()
+
+    @contextlib.contextmanager
+    def _renewed_on_failure(self) -> Iterator[None]:
+        written = False
+        with not_essential("TensorBoard events"):
+            yield
+            written = True
+        if not written:
+            self._writer = None
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """One value per name."""
+        self._add(step, [Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()])
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """One uint8 picture [h, w, 3] per name."""
+        values = []
+        for name, picture in images.items():
+            png = io.BytesIO()
+            Image.fromarray(np.asarray(picture)).save(png, "PNG")
+            height, width = picture.shape[:2]
+            image = Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=png.getvalue()
+            )
+            values.append(Summary.Value(tag=name, image=image))
+        self._add(step, values)
+
+    def _unsupported(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError("EventWriter writes scalars and images only")
+
+    write_summaries = write_videos = write_audios = write_texts = _unsupported
+    write_histograms = write_hparams = write_pointcloud = _unsupported
+
+    def flush(self) -> None:
+        """Returns when everything is on disk."""
+        with self._renewed_on_failure():
+            if self._writer is not None:
+                self._writer.flush()
+        self._upload()
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self._upload()
+        with self._renewed_on_failure():
+            if self._writer is not None:
+                self._writer.close()
+        if self._local is not None:
+            self._local.cleanup()
+
+
+class ProgressWriter(EventWriter):
+    """Prints one line per report of training: step, N, loss, images/s, time left."""
+
+    def __init__(self, total_steps: int):
+        self._total_steps = total_steps
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Prints the report if it is one of training."""
+        if "train/loss" not in scalars:
+            return
+        rate = scalars["perf/steps_per_sec"]
+        left = format_secs((self._total_steps - step) / rate)
+        share, levels = scalars.get("perf/utilisation"), scalars.get("train/num_scales")
+        say(
+            f"step {step:>7,}/{self._total_steps:,}  "
+            + ("" if levels is None else f"N {levels:>4}  ")
+            + f"loss {scalars['train/loss']:8.4f}  "
+            f"{scalars['perf/images_per_sec']:>7,.0f} images/s  "
+            + ("" if share is None else f"{share:.0%} of peak  ")
+            + f"{left} left"
+        )
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    close = flush

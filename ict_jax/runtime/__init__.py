@@ -1,0 +1,1 @@
+"""What a job stands on: processes, launchers, preemption, storage, console, chips."""

@@ -1,0 +1,30 @@
+"""One to three of each fault of `experiments/faults.py`, on real processes."""
+
+import os
+
+import pytest
+
+from experiments.faults import COUNTS, FEW, Trials
+
+# In one group, so that one worker makes the undisturbed runs for all.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    return Trials(tmp_path_factory.mktemp("faults"), seed=int.from_bytes(os.urandom(4)))
+
+
+VARIANT = "disk_of_two"
+"""Of `disk` and `write_error_of_one`."""
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(f, marks=[pytest.mark.variant] * (f == VARIANT)) for f in COUNTS]
+)
+def test_fault_is_survived(trials, fault, capsys):
+    result = getattr(trials, fault)(FEW.get(fault, 2))
+    with capsys.disabled():
+        print(f"\n{fault}: {result}")
+    if result.startswith("left out"):
+        pytest.skip(result)
