@@ -47,12 +47,12 @@ def main() -> None:
         random_inception() if arguments.extractor == "inception" else find_extractor("lite0")
     )
     draw = build_draw(config)
-    sampler_arguments = sampler_arguments(config) | {"batch_size": arguments.batch_size}
+    options = sampler_arguments(config) | {"batch_size": arguments.batch_size}
     count = arguments.batch_size * arguments.batches
     seeds, sigmas = range(count), (config.discretization.sigma_max,)
 
     def pass_over(draw: Callable, weights: Any) -> float:
-        sampler = Sampler(draw, make_mesh(), **sampler_arguments)
+        sampler = Sampler(draw, make_mesh(), **options)
         next(sampler.outputs(weights, seeds, sigmas))
         return timed(lambda: list(sampler.outputs(weights, seeds, sigmas)))
 

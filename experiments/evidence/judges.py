@@ -89,8 +89,8 @@ class Judge:
 
         def flow(x: Any, sigma: Any, labels: Any) -> Any:
             """Where a diffusion model's own ODE leads."""
-            grid = karras_sigmas(STEPS, sigma_min=low, sigma_max=float(sigma[0]))[::-1]
-            for level, following in itertools.pairwise(grid):
+            levels = karras_sigmas(STEPS, sigma_min=low, sigma_max=float(sigma[0]))[::-1]
+            for level, following in itertools.pairwise(levels):
                 levels = (jnp.full_like(sigma, each) for each in (level, following))
                 x = heun_step(lambda x, sigma: f(x, sigma, labels), x, *levels)
             return x

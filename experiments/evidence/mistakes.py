@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ict_jax.config import objective, training
-from ict_jax.config.network import build_bind
+from ict_jax.config import network, objective, sampling, training
 from ict_jax.config.objective import METRICS, OBJECTIVES
-from ict_jax.config.training import sample
 from ict_jax.core import discretization
 from ict_jax.core.losses import consistency_terms, squared_distance
 from ict_jax.core.objectives import Objective
@@ -47,7 +45,7 @@ def summed_squares() -> Iterator[None]:
 
 def _replaced_bind(change: Callable[[Any, Any, Any, Any], Any]) -> Any:
     """Binds of training, which have a dropout key, are changed."""
-    original = build_bind
+    original = network.build_bind
 
     def build_bind(*arguments: Any) -> Any:
         bind = original(*arguments)
@@ -161,7 +159,7 @@ def curriculum_of_twice_the_run() -> Iterator[None]:
 
 def not_clipped() -> Any:
     """Two-step samples get the second noise as they are; the images are clipped at the end."""
-    return mock.patch.object(training, "sample", functools.partial(sample, clip=False))
+    return mock.patch.object(sampling, "sample", functools.partial(sampling.sample, clip=False))
 
 
 def constant_weight() -> Any:

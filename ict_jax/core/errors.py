@@ -1,5 +1,7 @@
 """What stops a run: arguments that break a rule, numbers that diverge, files not written."""
 
+from typing import Any
+
 
 class ArgumentError(ValueError):
     """An argument breaks a rule.
@@ -21,3 +23,12 @@ def require(ok: bool, message: str) -> None:
     """Raises `ArgumentError(message)` unless `ok`."""
     if not ok:
         raise ArgumentError(message)
+
+
+def require_uint8(images: Any) -> None:
+    """Raises `ArgumentError` unless images, of NumPy or JAX, are uint8 and so not yet scaled."""
+    require(
+        images.dtype == "uint8",
+        f"images have type {images.dtype}, expected uint8, which are scaled to [-1, 1] here; for x "
+        "in [-1, 1] use ((x + 1) * 127.5).round().astype('uint8').",
+    )

@@ -1,12 +1,12 @@
 """Sets of labelled images, in memory or on disk."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from ict_jax.core.errors import require
+from ict_jax.core.errors import require, require_uint8
 
 
 class Examples(Protocol):
@@ -112,15 +112,6 @@ def measured_part(data: Examples) -> ImageSet:
     if data.size <= most:
         return data if isinstance(data, ImageSet) else data.read(np.arange(data.size))
     return data.read(np.sort(np.random.default_rng(0).permutation(data.size)[:most]))
-
-
-def require_uint8(images: Any) -> None:
-    """Raises `ArgumentError` unless images, of NumPy or JAX, are uint8 and so not yet scaled."""
-    require(
-        images.dtype == np.uint8,
-        f"images have type {images.dtype}, expected uint8, which are scaled to [-1, 1] here; for x "
-        "in [-1, 1] use ((x + 1) * 127.5).round().astype('uint8').",
-    )
 
 
 def root_mean_square(images: UInt8[np.ndarray, "n h w c"]) -> float:

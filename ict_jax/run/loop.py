@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+import ict_jax
 from ict_jax.checkpoints.directory import DIRECTORY
 from ict_jax.config.objective import build_discretization, has_levels
 from ict_jax.config.training import Config, build_train_step
@@ -78,7 +79,7 @@ def identity(checked: Checked) -> dict[str, str]:
     """What all processes of a job must share: config, data, by size and first example, and code."""
     first = checked.batches(0, slice(1))
     seen = [checked.batches.data.size, *(array.tolist() for array in first.values())]
-    package = Path(__file__).parent
+    package = Path(ict_jax.__file__).parent
     code = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         code.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())

@@ -11,13 +11,12 @@ import optax
 from clu.metrics import Average
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from ict_jax.core.errors import require
+from ict_jax.core.errors import require, require_uint8
 from ict_jax.core.losses import Aux
 from ict_jax.core.objectives import Objective
 from ict_jax.core.objectives.base import Loss
 from ict_jax.core.randomness import split, uniform
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
-from ict_jax.data.images import require_uint8
 from ict_jax.training.state import OWN, Params, TrainState, without_own
 
 Batch: TypeAlias = dict[str, Array]

@@ -18,7 +18,6 @@ from ict_jax.config.sampling import build_draw, sampler_arguments, sampling_argu
 from ict_jax.config.training import build_dataset
 from ict_jax.core.errors import Diverged, NotSaved
 from ict_jax.data import ImageSet
-from ict_jax.evaluation import evaluator as run
 from ict_jax.evaluation import references
 from ict_jax.evaluation.evaluator import Evaluator
 from ict_jax.evaluation.extractors import Extracted, Extractor
@@ -400,7 +399,9 @@ def evaluator(model, dataset, extractor, **options):
 
 def test_scores_while_training_by_a_pretrained_network(model, dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(run, "find_extractor", lambda name: EXTRACTOR._replace(name=name))
+    monkeypatch.setattr(
+        "ict_jax.evaluation.evaluator.find_extractor", lambda name: EXTRACTOR._replace(name=name)
+    )
     found = evaluator(model, dataset, "lite0", every_steps=5, num_samples=30)
     assert found.score_name == "fd_lite0_of_30"
     _, params = model
@@ -409,7 +410,7 @@ def test_scores_while_training_by_a_pretrained_network(model, dataset, tmp_path,
     ours, real = (project(EXTRACTOR.weights, jnp.asarray(images)).features for images in both)
     expected = frechet_distance(moments(ours), moments(real))
     assert found.score(params) == pytest.approx(expected, rel=1e-4)
-    monkeypatch.setattr(run, "reference_of", None)  # not asked for again
+    monkeypatch.setattr("ict_jax.evaluation.evaluator.reference_of", None)  # not asked for again
     assert found.score(params) == pytest.approx(expected, rel=1e-4)
 
 

@@ -18,18 +18,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import ict_jax
 from ict_jax import checkpoints
-from ict_jax.checkpoints import directory as layout
-from ict_jax.checkpoints import integrity, store
+from ict_jax.checkpoints import directory, integrity, store
 from ict_jax.checkpoints.store import from_newest
 from ict_jax.config import training
 from ict_jax.config.check import resolve
 from ict_jax.config.network import build_bind, build_init_params
 from ict_jax.config.training import build_dataset, build_init_state, make_train_step
 from ict_jax.core.errors import NotSaved
-from ict_jax.run import log, loop
-from ict_jax.run import setup as start
+from ict_jax.run import log, loop, setup
 from ict_jax.run.provenance import read_starts
-from ict_jax.runtime import storage as files
+from ict_jax.runtime import storage
 from ict_jax.runtime.preemption import Interrupted
 from ict_jax.training import parallel
 from tests.helpers import smoke_config
@@ -39,7 +37,7 @@ def final(workdir, step=None):
     """Everything a checkpoint holds, as NumPy arrays."""
     config = resolve(smoke_config(), build_dataset(smoke_config()))
     abstract = jax.eval_shape(
-        lambda: start.Progress(build_init_state(config)(), loop.empty_metrics())
+        lambda: setup.Progress(build_init_state(config)(), loop.empty_metrics())
     )
     whole = parallel.replicated(parallel.make_mesh(num_devices=1))
     abstract = jax.tree.map(
@@ -285,7 +283,7 @@ def test_a_stop_at_the_last_step_leaves_the_scores_to_the_next_start(tmp_path, m
 
 def test_two_runs_in_one_directory_are_refused(tmp_path):
     message = rf"in use by the run with process id {os.getpid()}; wait until it ends"
-    with files.locked_directory(tmp_path, "--workdir"):
+    with storage.locked_directory(tmp_path, "--workdir"):
         with pytest.raises(ict_jax.ArgumentError, match=message):
             loop.train(one_device(), tmp_path)
     loop.train(one_device(), tmp_path)
@@ -383,7 +381,7 @@ def test_what_cannot_be_read_now_is_not_damaged(copied, monkeypatch, error):
     message = r"checkpoints/20 could not be read now \(.*see to its permissions and to the network"
     with pytest.raises(OTHER, match=message):
         from_newest(opened, opened.config)
-    assert step.is_dir() and not (step.parent.parent / layout.DAMAGED).exists()
+    assert step.is_dir() and not (step.parent.parent / directory.DAMAGED).exists()
 
 
 def test_a_directory_that_cannot_be_looked_at_is_not_lost(copied, monkeypatch):
@@ -411,7 +409,7 @@ ERRORS = [ValueError("NOT_FOUND: x"), FileNotFoundError(errno.ENOENT, "gone"), K
 def test_what_is_lost_is_damaged(copied, error):
     _, step = copied
     shutil.rmtree(step / "ema")
-    with pytest.raises(DAMAGED, match="cannot be read"), integrity.reading(files.to_path(step)):
+    with pytest.raises(DAMAGED, match="cannot be read"), integrity.reading(storage.to_path(step)):
         raise error
 
 
@@ -420,7 +418,7 @@ def refused(opened, step, act, message):
     with pytest.raises(OTHER, match=message) as caught:
         from_newest(opened, act)
     assert type(caught.value) is OTHER and "delete" not in str(caught.value)
-    assert not (step.parent.parent / layout.DAMAGED).exists()
+    assert not (step.parent.parent / directory.DAMAGED).exists()
 
 
 @pytest.mark.parametrize("error", [*ERRORS, RuntimeError("a bug"), AssertionError()], ids=str)
@@ -428,7 +426,7 @@ def test_what_stops_a_reader_of_whole_bytes_is_no_damage(copied, error):
     opened, step = copied
 
     def read(_):
-        with integrity.reading(files.to_path(step)):
+        with integrity.reading(storage.to_path(step)):
             raise error
 
     message = f"20 is whole and was not read as what it is .{type(error).__name__}"
@@ -465,7 +463,7 @@ def test_other_dtypes_and_shapes_are_no_damage(copied, monkeypatch, dtype, shape
 
         return other
 
-    monkeypatch.setattr(training, "build_init_params", changed)
+    monkeypatch.setattr("ict_jax.checkpoints.weights.build_init_params", changed)
     with jax.enable_x64(dtype == "float64"):
         refused(opened, step, lambda _: checkpoints.load_ema(step), "20 is whole and was not read")
     monkeypatch.undo()
@@ -497,7 +495,7 @@ def test_a_directory_of_checkpoints_is_never_advised_to_be_deleted(copied):
     (step / "metrics" / "metrics").write_text("{")
 
     def reopen(_):
-        store.Checkpoints(files.to_path(step.parent), scored=True)
+        store.Checkpoints(storage.to_path(step.parent), scored=True)
 
     refused(opened, step, reopen, "checkpoints cannot be read .JSONDecodeError")
 
@@ -692,7 +690,7 @@ def test_a_failed_save_is_removed_though_parts_of_it_are_still_written(tmp_path,
         return rmtree(path, *args, **kwargs)
 
     monkeypatch.setattr(type(half), "rmtree", fails_once)
-    layout.remove_half_written(half.parent)
+    directory.remove_half_written(half.parent)
     assert failed == [half] and not half.exists()
 
 

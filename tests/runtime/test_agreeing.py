@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import ict_jax
 from ict_jax.checkpoints import save_barrier
 from ict_jax.checkpoints.integrity import Damaged
 from ict_jax.core.errors import ArgumentError
@@ -48,7 +49,7 @@ def test_identity_sees_the_code(monkeypatch, tmp_path):
     }
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "losses.py").write_text("changed = 1\n")
-    monkeypatch.setattr(loop, "__file__", str(tmp_path / "loop.py"))
+    monkeypatch.setattr(ict_jax, "__file__", str(tmp_path / "__init__.py"))
     after = loop.identity(checked)
     assert [what for what in before if before[what] != after[what]] == ["the code of ict_jax"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.jobs import free_port
 from ict_jax.checkpoints import interop
-from ict_jax.data import bucket as remote
+from ict_jax.data.bucket import CACHE, local_copy
 from tests.checkpoints.interop.test_import_export import exportable_adm
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT, command
@@ -169,13 +169,13 @@ def test_of_several_processes_one_copies_and_what_is_deleted_goes(tmp_path, monk
         time.sleep(0.05)
         original(read, written, size)
 
-    monkeypatch.setattr(remote.shutil, "copyfileobj", noted)
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr("ict_jax.data.bucket.shutil.copyfileobj", noted)
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     with ThreadPoolExecutor(4) as pool:
-        (target,) = set(pool.map(remote.local_copy, [str(source)] * 4))
+        (target,) = set(pool.map(local_copy, [str(source)] * 4))
     assert sorted(copied) == sorted(str(source / name) for name in ("a/1", "a/2", "3"))
     (source / "a" / "1").unlink()
-    assert remote.local_copy(str(source)) == target
+    assert local_copy(str(source)) == target
     files = [path for path in Path(target).rglob("*") if path.is_file()]
     assert {path.relative_to(target).as_posix() for path in files} == {"a/2", "3"}
     assert len(copied) == 3

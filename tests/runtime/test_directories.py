@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from ict_jax.checkpoints import directory as layout
+from ict_jax.checkpoints import directory as checkpoint_directory
 from ict_jax.checkpoints import integrity
 from ict_jax.checkpoints.weights import write_ema
 from ict_jax.cli import common
@@ -86,15 +86,15 @@ def test_what_is_written_below_any_name_is_read_there(tmp_path, name):
     np.testing.assert_array_equal(found["w"], params["w"])
     assert integrity.read_json(step, "config") == {"a": 1}
     assert os.listdir(tmp_path) == [name] and os.listdir(step.parent) == ["7"]
-    layout.set_aside(step)
-    assert layout.damaged_steps(step.parent) == [7]
+    checkpoint_directory.set_aside(step)
+    assert checkpoint_directory.damaged_steps(step.parent) == [7]
 
 
 def test_a_save_in_progress_in_a_directory_that_a_name_matches_is_left(tmp_path):
-    half = f"20.{layout.HALF_WRITTEN}-1"
+    half = f"20.{checkpoint_directory.HALF_WRITTEN}-1"
     for name in ("exp?", "exp1"):
         (tmp_path / name / half).mkdir(parents=True)
-    layout.remove_half_written(epath.Path(tmp_path / "exp?"))
+    checkpoint_directory.remove_half_written(epath.Path(tmp_path / "exp?"))
     assert not (tmp_path / "exp?" / half).exists() and (tmp_path / "exp1" / half).exists()
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import ict_jax
-from ict_jax.evaluation.metrics import kid as kernel
 from ict_jax.evaluation.metrics.kid import kernel_distance, kid
 
 RNG = np.random.default_rng(0)
@@ -35,7 +34,7 @@ def test_one_point_against_another():
 
 @pytest.mark.parametrize("block", [4096, 4])
 def test_against_loops(block, monkeypatch):
-    monkeypatch.setattr(kernel, "BLOCK", block)
+    monkeypatch.setattr("ict_jax.evaluation.metrics.kid.BLOCK", block)
     a, b = RNG.standard_normal((7, 3)), RNG.standard_normal((9, 3)) + 0.5
     assert kernel_distance(a, b) == pytest.approx(by_loops(a, b), rel=1e-12)
 
