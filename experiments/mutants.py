@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiments.jobs import QUICK
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = Path(__file__).with_suffix(".json")
@@ -77,6 +80,7 @@ def _run_tests(tree: str, tests: str, found: Any) -> None:
     """Run the tests in a process of their own; send the exit code and the first failure."""
     import pytest
 
+    os.setsid()  # so that what the tests start ends with them
     os.chdir(tree)
     os.environ["PYTHONPATH"] = tree
     sys.path[:] = [tree, *(path for path in sys.path if path not in ("", str(ROOT)))]
@@ -85,8 +89,9 @@ def _run_tests(tree: str, tests: str, found: Any) -> None:
     output = os.open("mutant_output.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1), os.dup2(output, 2)
     noted = FirstFailure()
-    options = [*"-x -q -n0 -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning".split()]
-    found.send((int(pytest.main([*options, *shlex.split(tests)], plugins=[noted])), noted.name))
+    options = "-x -q -n0 -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning"
+    options = [*options.split(), *shlex.split(tests)]
+    found.send((int(pytest.main(options, plugins=[noted])), noted.name))
 
 
 def try_mutant(mutant: Mutant, keep_output: Path | None) -> dict[str, Any]:
@@ -106,10 +111,11 @@ def try_mutant(mutant: Mutant, keep_output: Path | None) -> dict[str, Any]:
         process.start()
         process.join(TIMEOUT_SECS)
         if process.is_alive():
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         code, name = ours.recv() if ours.poll() else (-1, None)
         if keep_output is not None:
-            shutil.copy(tree / "mutant_output.txt", keep_output / f"{mutant.what.replace('/', '_')}.txt")
+            name_of_file = f"{mutant.what.replace('/', '_')}.txt"
+            shutil.copy(tree / "mutant_output.txt", keep_output / name_of_file)
     secs = round(time.monotonic() - started, 1)
     if code == 1 or name is not None:
         return {**row, "result": "killed", "by": name, "secs": secs}
@@ -137,14 +143,14 @@ def main() -> None:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache  # as in tests/conftest.py
         os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-        os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ |= QUICK
         for module in SHARED:
             importlib.import_module(module)
         with ThreadPoolExecutor(given.jobs) as pool:
             for row in pool.map(lambda mutant: try_mutant(mutant, given.output), chosen):
                 before[row["what"]] = row
-                print(f"{row['room']}: {row['what']}: {row['result']}", row.get("by", ""), flush=True)
+                print(*(row.get(key, "") for key in ("room", "what", "result", "by")), sep="; ")
                 rows = [before[m.what] for m in every if m.what in before]
                 FILE.write_text(json.dumps(rows, indent=1) + "\n")
     bad = [row for row in rows if row["result"] != "killed"]

@@ -4,6 +4,10 @@ import os
 import shutil
 import tempfile
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read where NumPy is imported; QUICK says why
+
+from experiments.jobs import QUICK
+
 # Many tests train the same small run, each in a process of its own: what one has compiled, the
 # others read. The size limit is what makes JAX lock the files.
 CACHE = "JAX_COMPILATION_CACHE_DIR"
@@ -11,10 +15,9 @@ MADE_HERE = CACHE not in os.environ
 if MADE_HERE:
     os.environ[CACHE] = tempfile.mkdtemp(prefix="ict_jax_compiled_")
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-# Compiling takes most of the time of the tests; unoptimised programs compile twice as fast.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", QUICK["XLA_FLAGS"])
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
@@ -23,6 +26,20 @@ import pytest  # noqa: E402
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Tests of a module that share what is made once go to one worker, which makes it once."""
+    for item in items:
+        shared = (name for name in item.fixturenames if is_shared(item, name))
+        if any(shared) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+def is_shared(item, name):
+    definitions = item._fixtureinfo.name2fixturedefs.get(name)
+    return bool(definitions) and definitions[-1].scope == "module"
 
 
 @pytest.fixture

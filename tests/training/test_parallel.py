@@ -1,6 +1,7 @@
 """One program on one device and on four."""
 
 import collections
+import functools
 
 import jax
 import numpy as np
@@ -24,6 +25,8 @@ from ict_jax.run.preflight.collectives import collectives
 from ict_jax.training import parallel
 from ict_jax.training.step import empty_metrics
 from tests.helpers import smoke_config
+
+pytestmark = pytest.mark.xdist_group("parallel")  # one worker compiles what several tests use
 
 STEPS = 50
 RANGE = {"sigma_min": 0.002, "sigma_max": 80.0}
@@ -89,6 +92,7 @@ SMALL = 600
 """Bytes of the scalars that a step reduces beside the gradients: metrics and norms."""
 
 
+@functools.cache
 def exchanged(fsdp, **pipeline):
     """Of a step on four devices: bytes by kind of collective, and the state."""
     config = smoke_config()
@@ -166,13 +170,17 @@ def test_all_of_the_state_is_born_cut():
         assert same and all(leaf.addressable_shards[0].data.size == leaf.size // 4 for leaf in same)
 
 
+@pytest.fixture(scope="module")
+def without_dropout():
+    return train(1, dropout=0.0)
+
+
 @pytest.mark.parametrize("fsdp", [1, 2])
-def test_accumulation_on_devices_agrees(fsdp):
+def test_accumulation_on_devices_agrees(without_dropout, fsdp):
     """Without dropout, whose masks depend on the size of the parts."""
     losses, _, x = train(2, fsdp, dropout=0.0, accumulation_steps=2)
-    expected_losses, _, expected_x = train(1, dropout=0.0)
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
-    np.testing.assert_allclose(x, expected_x, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(losses, without_dropout[0], rtol=1e-5)
+    np.testing.assert_allclose(x, without_dropout[2], rtol=1e-5, atol=1e-5)
 
 
 def test_state_is_donated():
