@@ -26,6 +26,9 @@ import pytest  # noqa: E402
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Commands read even small programs from the cache. A worker compiles those once, and storing one
+# takes longer the more there are.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
