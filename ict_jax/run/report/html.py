@@ -1,62 +1,100 @@
-"""HTML from nested elements, so that every text is escaped."""
+"""HTML of the page; every text that goes into it through these functions is escaped."""
 
 import base64
-from xml.etree import ElementTree
+import json
+from collections.abc import Mapping
+from html import escape
+from string import Template
+from typing import Any
 
-Element = ElementTree.Element
+# Nothing is fetched and no script is run, whatever a name in the run may hold.
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>$title</title>
+<style>
+:root{color-scheme:light dark}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:74rem;padding:1.5rem 1rem 3rem;background:Canvas;color:CanvasText;
+font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+h1{line-height:1.15;margin:0}
+h2{font-size:1.3rem;margin:2.5rem 0 1rem;border-bottom:1px solid #8888}
+h3{font-size:1rem;margin:0 0 .5rem}
+figure{margin:0;min-width:0}
+figcaption,dt,.soft{font-size:.875rem;opacity:.75}
+img{display:block;width:100%;height:auto}
+progress{width:min(100%,30rem);margin-right:1rem}
+.tiles{display:grid;gap:1rem;margin:0 0 1.5rem;
+grid-template-columns:repeat(auto-fill,minmax(min(var(--most,100%),var(--least)),1fr))}
+dl div{background:#8882;border-radius:8px;padding:.6rem .8rem}
+dd{margin:0;font-weight:600}
+.scroll{overflow-x:auto;margin:0 0 1rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:.4rem .9rem .4rem 0;text-align:right;white-space:nowrap;border-bottom:1px solid #8888}
+th[scope=row]{text-align:left;font-weight:500}
+p.soft{max-width:52rem}
+pre{background:#8882;padding:.9rem;overflow:auto;max-height:32rem;font-size:.8125rem}
+@media (prefers-color-scheme:dark){img[src^="data:image/svg"]{filter:invert(.93)
+hue-rotate(180deg)}}
+</style>
+</head>
+<body>
+$body
+</body>
+</html>
+""")
 
 
-def element(tag: str, *children: Element | str | None, **attributes: object) -> Element:
-    """An element; in the names of attributes `_` stands for `-`, and `class_` for `class`.
-
-    Texts are escaped when the page is written. None, as a child or as an attribute, is left out.
-    """
-    made = Element(tag)
-    for name, value in attributes.items():
-        if value is not None:
-            made.set(name.rstrip("_").replace("_", "-"), str(value))
-    for child in children:
-        if isinstance(child, Element):
-            made.append(child)
-        elif child is not None and len(made):
-            made[-1].tail = (made[-1].tail or "") + child
-        elif child is not None:
-            made.text = (made.text or "") + child
-    return made
+def whole(title: str, body: str) -> bytes:
+    """The page in UTF-8; what that cannot hold becomes a question mark."""
+    return PAGE.substitute(title=escape(title), body=body).encode("utf-8", "replace")
 
 
-def table(head: list[str], rows: list[list[str]], *, caption: str) -> Element:
+def section(title: str, *parts: str) -> str:
+    """A part of the page under a heading."""
+    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>\n"
+
+
+def paragraph(text: str, tag: str = "p") -> str:
+    """A text in small letters."""
+    return f'<{tag} class="soft">{escape(text)}</{tag}>'
+
+
+def figure(content: bytes, kind: str, alt: str, caption: str, attributes: str = "") -> str:
+    """An image within the page itself, of the type image/`kind`, and its caption."""
+    data = base64.b64encode(content).decode()
+    image = f'<img src="data:image/{kind};base64,{data}" alt="{escape(alt)}" {attributes}>'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def tiles(figures: list[str], least: str, most: str = "100%", tag: str = "div") -> str:
+    """Parts side by side, each at least as wide as the smaller of two CSS lengths."""
+    style = f"--least:{least};--most:{most}"
+    return f'<{tag} class="tiles" style="{style}">{"".join(figures)}</{tag}>'
+
+
+def unfolding(summary: str, content: Mapping[str, Any]) -> str:
+    """JSON that is shown when its summary is clicked."""
+    text = escape(json.dumps(content, indent=2, ensure_ascii=False))
+    return f'<details><summary>{escape(summary)}</summary><pre tabindex="0">{text}</pre></details>'
+
+
+def table(head: list[str], rows: list[list[str]], caption: str) -> str:
     """A table whose first column heads its rows, in a box that scrolls by itself."""
-
-    def row(cells: list[str]) -> Element:
-        return element(
-            "tr",
-            element("th", cells[0], scope="row"),
-            *(element("td", cell) for cell in cells[1:]),
-        )
-
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", caption),
-            element("thead", element("tr", *(element("th", cell, scope="col") for cell in head))),
-            element("tbody", *map(row, rows)),
-        ),
-        class_="scroll",
-        role="region",
-        aria_label=caption,
-        tabindex="0",
+    head_cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    lines = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        + "</tr>"
+        for first, *rest in rows
     )
-
-
-def image(png: bytes, width: int, height: int, alt: str) -> Element:
-    """A picture within the page itself."""
-    data = base64.b64encode(png).decode()
-    return element("img", src=f"data:image/png;base64,{data}", width=width, height=height, alt=alt)
-
-
-def to_html(page: Element) -> bytes:
-    """The whole page; what UTF-8 cannot hold becomes a question mark."""
-    text = ElementTree.tostring(page, encoding="unicode", method="html")
-    return f"<!doctype html>\n{text}\n".encode("utf-8", "replace")
+    return (
+        f'{paragraph(caption)}<div class="scroll" role="region" aria-label="{escape(caption)}" '
+        f'tabindex="0"><table><thead><tr>{head_cells}</tr></thead><tbody>{lines}</tbody></table>'
+        "</div>"
+    )

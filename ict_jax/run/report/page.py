@@ -2,20 +2,16 @@
 
 import datetime
 import itertools
-import json
 import statistics
-from collections.abc import Mapping
-from typing import Any
+from html import escape
 
 from ict_jax import __version__
 from ict_jax.run.provenance import FILE
-from ict_jax.run.report.charts import MOST_POINTS, charts
-from ict_jax.run.report.html import Element, element, image, to_html
+from ict_jax.run.report.charts import MOST_POINTS, charts, require_matplotlib
+from ict_jax.run.report.html import figure, paragraph, section, tiles, unfolding, whole
 from ict_jax.run.report.png import Picture, reduced
 from ict_jax.run.report.read_run import Left
 from ict_jax.run.report.score_tables import number, scores_section, value_of
-from ict_jax.run.report.style import css
-from ict_jax.run.report.svg import require_matplotlib
 from ict_jax.runtime.console import format_secs
 
 SMALL = 331
@@ -26,8 +22,7 @@ SHOWN_STARTS = 5
 
 KINDS = {"one_step": "one step", "two_step": "two steps", "heun": "Heun's steps"}
 
-# Nothing is fetched and no script is run, whatever a name in the run may hold.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+CONFIG_SUMMARY = "config.json, resolved: every value this run was made with"
 
 
 def report(left: Left) -> bytes:
@@ -37,32 +32,20 @@ def report(left: Left) -> bytes:
       ArgumentError: matplotlib is not installed.
     """
     require_matplotlib()
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href="data:,"),
-        element("title", f"{left.name}: {_state(left)}"),
-        element("style", css()),
-    )
-    sections = (
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    parts = (
+        _header(left),
+        "<main>",
         _samples(left),
         scores_section(left),
         _training(left),
-        _config(left),
+        section("Config", unfolding(CONFIG_SUMMARY, left.config)),
         _environment(left),
         _notes(left),
+        "</main>",
+        paragraph(f"Made by ict_jax {__version__}, {made}.", "footer"),
     )
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    body = element(
-        "body",
-        _header(left),
-        element("main", *sections),
-        element("footer", f"Made by ict_jax {__version__}, {made}.", class_="soft"),
-    )
-    return to_html(element("html", head, body, lang="en"))
+    return whole(f"{left.name}: {_state(left)}", "\n".join(parts))
 
 
 def _state(left: Left) -> str:
@@ -71,25 +54,18 @@ def _state(left: Left) -> str:
     return f"unfinished, at step {left.step:,} of {left.total_steps:,}"
 
 
-def _header(left: Left) -> Element:
+def _header(left: Left) -> str:
     """The name, the state, and what there is to say in one number."""
-    done = element(
-        "progress",
-        value=min(left.step, left.total_steps),
-        max=max(left.total_steps, 1),
-        aria_label="share of the training steps done",
-    )
-    state = element("strong", _state(left), class_="finished" if left.finished else "unfinished")
     facts = [
-        element("div", element("dt", name), element("dd", value))
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in [*_training_facts(left), *_score_facts(left)]
     ]
-    return element(
-        "header",
-        element("h1", left.name),
-        element("p", _about(left), class_="soft"),
-        element("div", done, state, class_="state"),
-        element("dl", *facts, class_="facts") if facts else None,
+    most = max(left.total_steps, 1)
+    return (
+        f"<header><h1>{escape(left.name)}</h1>{paragraph(_about(left))}<p>"
+        f'<progress value="{min(left.step, most)}" max="{most}" aria-label="share of the training '
+        f'steps done"></progress><strong>{_state(left)}</strong></p>'
+        f"{tiles(facts, '9.5rem', tag='dl') if facts else ''}</header>"
     )
 
 
@@ -131,13 +107,11 @@ def _score_facts(left: Left) -> list[tuple[str, str]]:
     ]
 
 
-def _samples(left: Left) -> Element:
+def _samples(left: Left) -> str:
     """The newest grids, and how they came to be."""
-    shown = [_shown(*each) for each in _newest(left)]
-    section = element("section", element("h2", "Samples"))
+    parts = [tiles([_shown(*each) for each in _newest(left)], "22rem")]
     if not left.samples and not left.pictures.keys() & KINDS.keys():
-        section.append(element("p", "There are no sample grids in this work directory yet."))
-    section.append(element("div", *shown, class_="newest"))
+        parts.insert(0, paragraph("There are no sample grids in this work directory yet."))
     for kind, what in KINDS.items():
         grids = {step: of_step[kind] for step, of_step in left.samples.items() if kind in of_step}
         if len(grids) < 2:
@@ -149,8 +123,8 @@ def _samples(left: Left) -> Element:
             _shown(reduced(grid, SMALL), f"Samples in {what} at step {step:,}", f"step {step:,}")
             for step, grid in grids.items()
         ]
-        section.extend([element("h3", title), element("div", *figures, class_="earlier")])
-    return section
+        parts += [f"<h3>{title}</h3>", tiles(figures, "9.5rem", most="30%")]
+    return section("Samples", *parts)
 
 
 def _newest(left: Left) -> list[tuple[Picture, str, str]]:
@@ -176,53 +150,38 @@ def _newest(left: Left) -> list[tuple[Picture, str, str]]:
     return found
 
 
-def _shown(picture: Picture, alt: str, caption: str) -> Element:
-    return element("figure", image(*picture, alt=alt), element("figcaption", caption))
+def _shown(picture: Picture, alt: str, caption: str) -> str:
+    size = f'width="{picture.width}" height="{picture.height}"'
+    return figure(picture.png, "png", alt, caption, size)
 
 
-def _training(left: Left) -> Element:
+def _training(left: Left) -> str:
     """The charts, and what the marks in them mean."""
-    drawn = charts(left)
-    section = element("section", element("h2", "Training"))
+    text = ""
     if not left.scalars:
-        section.append(element("p", "Nothing has been logged in this work directory yet."))
+        text = "Nothing has been logged in this work directory yet."
     elif left.stages:
         text = "Dashed lines mark where N, the number of noise levels, changes."
         if any(len(curve) > MOST_POINTS for curve in left.scalars.values()):
             text += " Where there are many reports, means of neighbouring ones are drawn."
-        section.append(element("p", text, class_="soft"))
-    section.append(element("div", *drawn, class_="charts"))
-    return section
+    return section("Training", paragraph(text), tiles(charts(left), "24rem"))
 
 
-def _config(left: Left) -> Element:
-    summary = "config.json, resolved: every value this run was made with"
-    return element("section", element("h2", "Config"), _unfolding(summary, left.config))
-
-
-def _environment(left: Left) -> Element | None:
+def _environment(left: Left) -> str:
     if not left.starts:
-        return None
-    section = element("section", element("h2", "Environment"))
-    for start in left.starts[-SHOWN_STARTS:]:
-        summary = f"started {start.get('time')} at step {start.get('step')}, {start.get('devices')}"
-        section.append(_unfolding(summary, start))
+        return ""
+    parts = [
+        unfolding(
+            f"started {start.get('time')} at step {start.get('step')}, {start.get('devices')}",
+            start,
+        )
+        for start in left.starts[-SHOWN_STARTS:]
+    ]
     if (earlier := len(left.starts) - SHOWN_STARTS) > 0:
-        text = f"{earlier} earlier starts are in {FILE}."
-        section.append(element("p", text, class_="soft"))
-    return section
+        parts.append(paragraph(f"{earlier} earlier starts are in {FILE}."))
+    return section("Environment", *parts)
 
 
-def _unfolding(summary: str, content: Mapping[str, Any]) -> Element:
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    return element("details", element("summary", summary), element("pre", text, tabindex=0))
-
-
-def _notes(left: Left) -> Element | None:
-    if not left.notes:
-        return None
-    return element(
-        "section",
-        element("h2", "What could not be read"),
-        element("ul", *(element("li", note) for note in left.notes)),
-    )
+def _notes(left: Left) -> str:
+    notes = [paragraph(note) for note in left.notes]
+    return section("What could not be read", *notes) if notes else ""

@@ -1,9 +1,8 @@
 """The scores of a run as tables."""
 
-import json
 from typing import Any
 
-from ict_jax.run.report.html import Element, element, table
+from ict_jax.run.report.html import paragraph, section, table, unfolding
 from ict_jax.run.report.read_run import HELD_OUT_FILE, Left
 
 ROWS = {
@@ -15,39 +14,28 @@ ROWS = {
     "noise": "pure noise",
 }
 NEAREST = {**ROWS, "held_out": "held-out real images"}
+NO_SCORES = (
+    "There are no scores in this work directory yet.",
+    "They are written at the end of a run with evaluation.at_end, and by "
+    "python -m ict_jax.cli.evaluate.",
+)
 
 
-def scores_section(left: Left) -> Element:
+def scores_section(left: Left) -> str:
     """The content of the files of scores, or how to get them."""
-    section = element("section", element("h2", "Scores"))
+    parts = []
     for file, scores in left.scores.items():
         if file == HELD_OUT_FILE:
-            section.extend([*_held_out(scores), *_nearest(scores)])
+            parts += [*_held_out(scores), *_nearest(scores)]
         else:
-            section.extend(_by_protocol(scores))
-        text = json.dumps(scores, indent=2, ensure_ascii=False)
-        section.append(
-            element("details", element("summary", file), element("pre", text, tabindex=0))
-        )
+            parts += _by_protocol(scores)
+        parts.append(unfolding(file, scores))
     if not left.scores:
-        section.extend(_no_scores())
-    return section
+        parts = [paragraph(text) for text in NO_SCORES]
+    return section("Scores", *parts)
 
 
-def _no_scores() -> list[Element]:
-    return [
-        element("p", "There are no scores in this work directory yet."),
-        element(
-            "p",
-            "They are written at the end of a run with evaluation.at_end, and by ",
-            element("code", "python -m ict_jax.cli.evaluate"),
-            ".",
-            class_="soft",
-        ),
-    ]
-
-
-def _held_out(scores: dict[str, Any]) -> list[Element]:
+def _held_out(scores: dict[str, Any]) -> list[str]:
     """Distances to held-out images, of each set beside the floor and the ceilings."""
     floor = value_of(scores, "floor", "fd")
     rows = []
@@ -76,11 +64,11 @@ def _held_out(scores: dict[str, Any]) -> list[Element]:
     )
     return [
         table(head, rows, caption="Distance to held-out real images; lower is better"),
-        element("p", note, class_="soft"),
+        paragraph(note),
     ]
 
 
-def _by_protocol(scores: dict[str, Any]) -> list[Element]:
+def _by_protocol(scores: dict[str, Any]) -> list[str]:
     """What is stated as a value with its standard error, of each set of samples."""
     found = scores.get("scores")
     sets = found if isinstance(found, dict) else {}
@@ -108,7 +96,7 @@ def _by_protocol(scores: dict[str, Any]) -> list[Element]:
     head = ["", "n", *(key.replace("_", " ") for key in columns)]
     return [
         table(head, rows, caption=f"Scores by the protocol {scores.get('protocol')}"),
-        element("p", note, class_="soft"),
+        paragraph(note),
     ]
 
 
@@ -119,7 +107,7 @@ def _with_error(score: Any) -> str:
     return number(score.get("value"), ".4f") + _spread(error, ".4f")
 
 
-def _nearest(scores: dict[str, Any]) -> list[Element]:
+def _nearest(scores: dict[str, Any]) -> list[str]:
     """How far samples are from the training images."""
     nearest = scores.get("nearest_training_image")
     if not isinstance(nearest, dict):

@@ -1,8 +1,10 @@
 """Work directories as runs leave them, made without training."""
 
+import base64
 import json
 import math
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 from etils import epath
@@ -100,8 +102,11 @@ def make_run(
 VOID = {"meta", "link", "img"}
 
 
+CHART = "data:image/svg+xml;base64,"
+
+
 class Page(HTMLParser):
-    """Tags and texts of a page; every element must be closed in order."""
+    """Tags and texts of a page and its charts; every element must be closed in order."""
 
     def __init__(self, page):
         super().__init__()
@@ -113,6 +118,10 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attributes)))
         if tag not in VOID:
             self.within.append(tag)
+        source = dict(attributes).get("src") or ""
+        if source.startswith(CHART):
+            drawn = ElementTree.fromstring(base64.b64decode(source.removeprefix(CHART)))
+            self.words += drawn.itertext()
 
     def handle_endtag(self, tag):
         assert self.within.pop() == tag
@@ -128,5 +137,8 @@ class Page(HTMLParser):
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
 
-    def alts(self):
-        return [attributes["alt"] for attributes in self.all("img")]
+    def images(self, charts=False):
+        return [at for at in self.all("img") if at["src"].startswith(CHART) == charts]
+
+    def alts(self, charts=False):
+        return [attributes["alt"] for attributes in self.images(charts)]

@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 WIDTHS = (375, 1280)
+CHARTS = 'figure img[src^="data:image/svg"]'
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,14 @@ def brightness(colour):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wrong_with_the_page(tab, page, width, dark):
     assert chromium.faults(tab, page, width=width, dark=dark) == []
-    assert tab.evaluate("document.images.length") == 7
-    assert tab.evaluate("document.querySelectorAll('figure svg').length") == 6
+    assert tab.evaluate("document.images.length") == 13
+    assert tab.evaluate(f"document.querySelectorAll('{CHARTS}').length") == 6
     paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-    ink = tab.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
+    ink = tab.evaluate("getComputedStyle(document.body).color")
     assert (brightness(paper) < brightness(ink)) == dark, (paper, ink)
+    assert (
+        "invert" in tab.evaluate(f"getComputedStyle(document.querySelector('{CHARTS}')).filter")
+    ) == dark
 
 
 @pytest.mark.parametrize("width", WIDTHS)
