@@ -26,14 +26,14 @@ def read_scalars(
 
     Args:
       files: of events, in a bucket too.
-      starts: of the run, oldest first, as in `environment.read_starts`.
+      starts: of the run, oldest first, as in `provenance.read_starts`.
       notes: one is added for each file that cannot be read to its end.
     """
-    read: dict[epath.Path, dict[str, Curve]] = {}
+    read: list[dict[str, Curve]] = []
     for file in sorted(files, key=_age):
         try:
             with _on_disk(file) as path:
-                read[file], whole = _read(path)
+                new, whole = _read(path)
         except failures() as error:
             notes.append(f"{file.name} cannot be read ({error}).")
             continue
@@ -42,8 +42,9 @@ def read_scalars(
                 f"{file.name} ends within a record, as after a crash or while the run is still "
                 "writing; it was read up to there."
             )
+        read.append(new)
     curves: dict[str, Curve] = {}
-    for _, new in sorted(read.items(), key=lambda item: _order(item[1], starts)):
+    for new in sorted(read, key=lambda new: _order(new, starts)):
         for tag, curve in new.items():
             first = min(curve)
             before = {step: v for step, v in curves.get(tag, {}).items() if step < first}
@@ -51,18 +52,18 @@ def read_scalars(
     return curves
 
 
-def _order(curves: dict[str, Curve], starts: Sequence[dict[str, Any]]) -> tuple[int, int]:
-    """Sorts the curves of files by their starts, where a clock set back keeps names from it.
+def _order(new: dict[str, Curve], starts: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
+    """Sorts files by their steps, if clocks may not be relied on: one was set back between starts.
 
     A file is of the last start that went on from the newest step before the first one logged.
     """
     times = [str(start.get("time")) for start in starts]
-    logged = [step for curve in curves.values() for step in curve]
-    if times == sorted(times) or not logged:
-        return 0, 0
+    logged = [step for curve in new.values() for step in curve]
+    if not logged or (times and times == sorted(times)):
+        return 0, 0, 0  # the order of the names stays
     steps = [step if isinstance(step := start.get("step"), int) else 0 for start in starts]
     before = [(step, place) for place, step in enumerate(steps) if step < min(logged)]
-    return max(before, default=(0, 0))[1], max(logged)
+    return max(before, default=(0, 0))[1], min(logged), max(logged)
 
 
 def _age(file: epath.Path) -> tuple[int, int, str]:

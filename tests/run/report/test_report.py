@@ -153,20 +153,32 @@ def test_of_steps_that_were_repeated_the_later_file_counts(tmp_path):
     assert list(curves["only/first"]) == [5, 10, 15]
 
 
-def test_a_clock_set_back_between_starts_drops_nothing(tmp_path):
-    made = make_run(tmp_path / "run", step=0)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_clock_set_back_between_starts_drops_nothing(tmp_path, recorded):
+    made = make_run(tmp_path / "run", total_steps=40, step=0)
     # Step, time of the start, time in the file's name, and the steps that were logged.
-    starts = [(0, 900, 990, (5, 10, 15)), (10, 400, 410, (15, 20)), (10, 450, 500, (15, 20, 25))]
-    (made / "environment.json").write_text(
-        json.dumps([{"step": step, "time": f"{time:04d}"} for step, time, *_ in starts])
-    )
+    starts = [(0, 900, 990, (5, 10, 15)), (10, 400, 410, (15, 20)), (20, 950, 995, (25, 30))]
+    times = [{"step": step, "time": f"{time:04d}"} for step, time, *_ in starts]
+    (made / "environment.json").write_text(json.dumps(times if recorded else []))
     for number, (_, _, named, steps) in enumerate(starts):
         known = set(made.iterdir())
         write_events(made, {step: {"train/loss": step + 100.0 * number} for step in steps})
         (new,) = set(made.iterdir()) - known
         new.rename(made / f"events.out.tfevents.{named}.host.7.0")
     curve = read_run(made).scalars["train/loss"]
-    assert list(curve.items()) == [(5, 5), (10, 10), (15, 215), (20, 220), (25, 225)]
+    assert list(curve.items()) == [(5, 5), (10, 10), (15, 115), (20, 120), (25, 225), (30, 230)]
+
+
+def test_a_run_begun_anew_in_its_directory_shows_its_new_steps(tmp_path):
+    made = make_run(tmp_path / "run", step=0)
+    times = [{"step": step, "time": str(time)} for step, time in ((0, 1), (100, 2), (0, 3))]
+    (made / "environment.json").write_text(json.dumps(times))
+    for number, steps in enumerate([(50, 100), (150, 200), (50,)]):
+        known = set(made.iterdir())
+        write_events(made, {step: {"train/loss": 1.0 + number} for step in steps})
+        (new,) = set(made.iterdir()) - known
+        new.rename(made / f"events.out.tfevents.{number + 1}.host.7.0")
+    assert read_run(made).scalars["train/loss"] == {50: 3.0}
 
 
 def test_grids_of_many_steps_are_chosen_far_apart(tmp_path):
