@@ -35,12 +35,17 @@ def image_grid(
     return grid
 
 
+def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """The content of a PNG file."""
+    png = io.BytesIO()
+    Image.fromarray(picture).save(png, "PNG")
+    return png.getvalue()
+
+
 def save_png(path: epath.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes a picture, making its directory if needed.
 
     Raises:
       NotSaved: it cannot be written.
     """
-    png = io.BytesIO()
-    Image.fromarray(picture).save(png, "PNG")
-    write_at_once(path, png.getvalue())
+    write_at_once(path, encode_png(picture))

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from ict_jax.core.errors import Diverged, require
-from ict_jax.run.writers import EventWriter, ProgressWriter, metric_writers
+from ict_jax.run.writers import EventWriter, MetricWriter, ProgressWriter
 from ict_jax.runtime.console import say
 from ict_jax.runtime.processes import is_main
 from ict_jax.training.step import Metrics
@@ -48,8 +48,9 @@ class RunLog:
         self.every_steps = every_steps
         self.samples_every_steps = samples_every_steps
         self._batch_size = batch_size
-        writers = [ProgressWriter(total_steps), EventWriter(workdir)] if is_main() else []
-        self._writer = metric_writers.MultiWriter(writers)
+        self._writers: list[MetricWriter] = []
+        if is_main():
+            self._writers = [ProgressWriter(total_steps), EventWriter(workdir)]
 
     def start_clock(self, step: int, *, peak_steps_per_sec: float | None = None) -> None:
         """Rates count from here.
@@ -83,7 +84,7 @@ class RunLog:
         self._clock = (step, now)
         peak = self._peak_steps_per_sec
         utilisation = {} if peak is None else {"perf/utilisation": steps_per_sec / peak}
-        self._writer.write_scalars(
+        self._write(
             step,
             {
                 **{f"train/{name}": value for name, value in scalars.items()},
@@ -97,19 +98,26 @@ class RunLog:
     def score(self, step: int, scores: Mapping[str, float]) -> None:
         """Writes the scores of an evaluation during training."""
         say(f"step {step:>7,}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-        self._writer.write_scalars(step, {f"eval/{k}": v for k, v in scores.items()})
+        self._write(step, {f"eval/{k}": v for k, v in scores.items()})
+
+    def _write(self, step: int, scalars: Mapping[str, float]) -> None:
+        for writer in self._writers:
+            writer.write_scalars(step, scalars)
 
     def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Writes pictures uint8 [h, w, 3]."""
-        self._writer.write_images(step, {f"samples/{k}": v for k, v in pictures.items()})
+        for writer in self._writers:
+            writer.write_images(step, {f"samples/{k}": v for k, v in pictures.items()})
 
     def flush(self) -> None:
         """Returns when everything is written, to a bucket too."""
-        self._writer.flush()
+        for writer in self._writers:
+            writer.flush()
 
     def close(self) -> None:
         """Flushes everything."""
-        self._writer.close()
+        for writer in self._writers:
+            writer.close()
 
 
 def check_finite(step: int, window: Metrics, last_good: str) -> dict[str, float]:

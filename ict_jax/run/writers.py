@@ -1,48 +1,36 @@
-"""Writers of what a run reports: clu's interface, TensorBoard events without TensorFlow."""
+"""Writers of what a run reports: a line on the console, TensorBoard events."""
 
 import contextlib
-import importlib
-import io
-import sys
 import tempfile
 import time
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 from etils import epath
-from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from ict_jax.evaluation.grids import encode_png
 from ict_jax.runtime.console import format_secs, not_essential, say
 from ict_jax.runtime.storage import is_remote
 
 
-def _import_metric_writers() -> types.ModuleType:
-    """`clu.metric_writers` without TensorFlow, whether that is installed or not.
+class MetricWriter(Protocol):
+    """What writes reports. Those of `clu.metric_writers` are such too."""
 
-    The package imports its TensorFlow-based SummaryWriter at once; while it is being imported
-    an empty module stands in for that one file.
-    """
-    package = "clu.metric_writers"
-    if package in sys.modules:
-        return sys.modules[package]
-    stand_in: Any = types.ModuleType(f"{package}.summary_writer")
-    stand_in.SummaryWriter = None
-    sys.modules[stand_in.__name__] = stand_in
-    try:
-        return importlib.import_module(package)
-    finally:
-        # Whoever imports the package after us gets it whole.
-        for name in [name for name in sys.modules if name.startswith(package)]:
-            del sys.modules[name]
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """One value per name."""
 
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """One uint8 picture [h, w, 3] per name."""
 
-metric_writers = _import_metric_writers()
+    def flush(self) -> None:
+        """Returns when everything is written."""
+
+    def close(self) -> None:
+        """Flushes and closes what is open."""
 
 
 UPLOAD_SECS = 120
@@ -52,8 +40,8 @@ UPLOAD_BYTES = 8 * 2**20
 """From this size on a file of events in a bucket is left as it is, and another one begun."""
 
 
-class EventWriter(metric_writers.MetricWriter):
-    """Writes scalars and images as TensorBoard events without TensorFlow.
+class EventWriter:
+    """Writes scalars and images as TensorBoard events; TensorFlow is not needed.
 
     What cannot be written, as on a full disk, is lost; then it begins a new file. In a bucket
     nothing can be appended to: a file there is written anew as it grows, until it is large.
@@ -106,20 +94,13 @@ class EventWriter(metric_writers.MetricWriter):
         """One uint8 picture [h, w, 3] per name."""
         values = []
         for name, picture in images.items():
-            png = io.BytesIO()
-            Image.fromarray(np.asarray(picture)).save(png, "PNG")
             height, width = picture.shape[:2]
+            png = encode_png(picture)
             image = Summary.Image(
-                height=height, width=width, colorspace=3, encoded_image_string=png.getvalue()
+                height=height, width=width, colorspace=3, encoded_image_string=png
             )
             values.append(Summary.Value(tag=name, image=image))
         self._add(step, values)
-
-    def _unsupported(self, *args: Any, **kwargs: Any) -> None:
-        raise TypeError("EventWriter writes scalars and images only")
-
-    write_summaries = write_videos = write_audios = write_texts = _unsupported
-    write_histograms = write_hparams = write_pointcloud = _unsupported
 
     def flush(self) -> None:
         """Returns when everything is on disk."""
@@ -138,7 +119,7 @@ class EventWriter(metric_writers.MetricWriter):
             self._local.cleanup()
 
 
-class ProgressWriter(EventWriter):
+class ProgressWriter:
     """Prints one line per report of training: step, N, loss, images/s, time left."""
 
     def __init__(self, total_steps: int):
