@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, UInt8
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.extractors.base import to_rgb
+from ict_jax.evaluation.grids import to_uint8
 from ict_jax.evaluation.sampler import Sampler, require_finite_samples
 from ict_jax.runtime.console import say
 from ict_jax.runtime.processes import everywhere, is_main, wait_for_all
@@ -43,14 +44,14 @@ def draw_and_extract(draw: Callable[..., Any], extractor: Extractor) -> Callable
       extractor: of the features.
 
     Returns:
-      `f((params, weights), keys, labels, sigmas)` -> images uint8 (truncated, as in
-      `pictures.to_uint8`), what the extractor says of them, and whether each was finite.
+      `f((params, weights), keys, labels, sigmas)` -> images of `to_uint8`,
+      what the extractor says of them, and whether each was finite.
     """
 
     def drawn(params: Any, keys: Array, labels: Array, sigmas: Array) -> Any:
         model, weights = params
         x = draw(model, keys, labels, sigmas)
-        images = jnp.clip((x + 1) * 127.5, 0, 255).astype(jnp.uint8)
+        images = to_uint8(x)
         finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         return images, extractor.apply(weights, to_rgb(images)), finite
 

@@ -1,21 +1,24 @@
 """Samples as uint8 and as grids in PNG files."""
 
 import io
+from typing import TypeVar
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, UInt8
 from PIL import Image
 
 from ict_jax.runtime.storage import write_at_once
+
+AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 SMALLEST_SIDE = 32
 """Images smaller than this are enlarged by a whole factor when shown."""
 
 
-def to_uint8(x: Float[np.ndarray, "b h w c"]) -> UInt8[np.ndarray, "b h w c"]:
+def to_uint8(x: AnyArray) -> AnyArray:
     """[-1, 1] to 0..255, (x + 1) * 127.5 truncated. Source: CM authors' code (no rounding)."""
-    return np.clip((np.asarray(x, np.float32) + 1) * 127.5, 0, 255).astype(np.uint8)
+    return ((x.astype(np.float32) + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 
 def image_grid(

@@ -1,5 +1,6 @@
 """Conversion to uint8 and grids."""
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -8,7 +9,9 @@ from ict_jax.evaluation.grids import image_grid, save_png, to_uint8
 
 def test_uint8_truncates_like_the_reference():
     x = np.array([-2, -1, -0.999, 0, 0.999, 1, 3], np.float32)
-    np.testing.assert_array_equal(to_uint8(x), [0, 0, 0, 127, 254, 255, 255])
+    for found in (to_uint8(x), jax.jit(to_uint8)(x)):
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, [0, 0, 0, 127, 254, 255, 255])
 
 
 def test_grid_places_images_in_rows_and_enlarges_small_ones(tmp_path):

@@ -3,7 +3,10 @@
 import io
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from ict_jax.evaluation.grids import encode_png
 
 
 class Picture(NamedTuple):
@@ -34,7 +37,6 @@ def reduced(picture: Picture, width: int) -> Picture:
     if picture.width <= width:
         return picture
     height = max(round(picture.height * width / picture.width), 1)
-    png = io.BytesIO()
     with Image.open(io.BytesIO(picture.png), formats=["PNG"]) as image:
-        image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS).save(png, "PNG")
-    return Picture(png.getvalue(), width, height)
+        small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    return Picture(encode_png(np.asarray(small)), width, height)
