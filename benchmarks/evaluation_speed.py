@@ -20,9 +20,10 @@ import numpy as np
 from benchmarks.fid_parity import random_weights
 from ict_jax.checkpoints import load_ema
 from ict_jax.config.sampling import build_draw, sampler_arguments
-from ict_jax.evaluation.extractors import Extractor, find_extractor, to_rgb
-from ict_jax.evaluation.extractors.inception import extract, fold_inception
-from ict_jax.evaluation.features import draw_and_extract
+from ict_jax.evaluation.extractors import Extractor, find_extractor
+from ict_jax.evaluation.extractors.inception import extract as apply_inception
+from ict_jax.evaluation.extractors.inception import fold_inception
+from ict_jax.evaluation.features import FeatureExtractor
 from ict_jax.evaluation.metrics.frechet import frechet_distance, frechet_standard_error, moments
 from ict_jax.evaluation.metrics.inception_score import inception_score
 from ict_jax.evaluation.metrics.kid import kid
@@ -51,26 +52,15 @@ def main() -> None:
     count = arguments.batch_size * arguments.batches
     seeds, sigmas = range(count), (config.discretization.sigma_max,)
 
-    def pass_over(draw: Callable, weights: Any) -> float:
-        sampler = Sampler(draw, make_mesh(), **options)
-        next(sampler.outputs(weights, seeds, sigmas))
-        return timed(lambda: list(sampler.outputs(weights, seeds, sigmas)))
-
-    secs = pass_over(draw, params)
+    sampler = Sampler(draw, make_mesh(), **options)
+    next(sampler.batches(params, seeds, sigmas))
+    secs = timed(lambda: list(sampler.batches(params, seeds, sigmas)))
     print(f"{'sampling, one step':34} {count / secs:9.1f} images/s")
-    images = jnp.zeros((arguments.batch_size, *config.image_shape), jnp.uint8)
-    apply = jax.jit(lambda weights, images: extractor.apply(weights, to_rgb(images)))
-    jax.block_until_ready(apply(extractor.weights, images))
-    secs = timed(
-        lambda: [
-            jax.block_until_ready(apply(extractor.weights, images))
-            for _ in range(arguments.batches)
-        ]
-    )
+    images = np.zeros((count, *config.image_shape), np.uint8)
+    extract = FeatureExtractor(extractor, make_mesh(), arguments.batch_size)
+    size = extract(images[: arguments.batch_size]).features.shape[-1]
+    secs = timed(lambda: extract(images))
     print(f"{'features of ' + extractor.name:34} {count / secs:9.1f} images/s")
-    secs = pass_over(draw_and_extract(draw, extractor), (params, extractor.weights))
-    print(f"{'both in one program':34} {count / secs:9.1f} images/s")
-    size = apply(extractor.weights, images).features.shape[-1]
     statistics(arguments.n, size)
 
 
@@ -93,7 +83,9 @@ def statistics(n: int, size: int) -> None:
 def random_inception() -> Extractor:
     """The FID network under random weights."""
     weights = fold_inception(random_weights(np.random.default_rng(0)))
-    return Extractor("random inception", jax.tree.map(jnp.asarray, weights), extract, "none")
+    return Extractor(
+        "random inception", jax.tree.map(jnp.asarray, weights), apply_inception, "none"
+    )
 
 
 def timed(work: Callable[[], Any]) -> float:

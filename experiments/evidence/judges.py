@@ -12,12 +12,14 @@ from experiments.evidence import oracle
 from experiments.evidence.mixture import MixtureScorer, of_laws
 from ict_jax.checkpoints import load_ema
 from ict_jax.config.network import build_bind
-from ict_jax.config.sampling import build_draw, grid, is_diffusion, sampler_arguments
+from ict_jax.config.sampling import build_draw, is_diffusion, karras_levels, sampler_arguments
 from ict_jax.config.training import build_dataset
 from ict_jax.core.sampling import heun_step
 from ict_jax.core.schedules import karras_sigmas
-from ict_jax.evaluation.held_out import Scorer, choose_second_sigma
+from ict_jax.data import Dataset
+from ict_jax.evaluation.held_out import HeldOut
 from ict_jax.evaluation.sampler import Sampler
+from ict_jax.evaluation.scorer import choose_second_sigma
 from ict_jax.training import parallel
 
 NUM_SAMPLES = 5000
@@ -42,6 +44,38 @@ class PoolScorer(Protocol):
     def validation_distance(self, pool: np.ndarray) -> float:
         """For the choice of the second level."""
         ...
+
+
+class HeldOutPools:
+    """Compares pools of images as the protocol held-out does; scores are numbers by name."""
+
+    def __init__(self, dataset: Dataset, num_samples: int):
+        self._compared = HeldOut(
+            dataset, parallel.make_mesh(num_devices=1), num_samples=num_samples
+        )
+
+    def floor(self) -> dict[str, float]:
+        """Of data against data."""
+        return _flat(self._compared.floor())
+
+    def score(self, pool: np.ndarray) -> dict[str, float]:
+        """Of a pool."""
+        return _flat(self._compared.scores(self._compared.extract(pool)))
+
+    def validation_distance(self, pool: np.ndarray) -> float:
+        """For the choice of the second level."""
+        return self._compared.distance(self._compared.extract(pool))
+
+
+def _flat(row: dict[str, Any]) -> dict[str, float]:
+    fd, kid = row["fd_classifier"], row["kid"]
+    return {
+        "fd": fd["value"],
+        "fd_std": fd["std_of_splits"],
+        "kid": kid["value"],
+        "kid_std": kid["std_of_splits"],
+        "confident": row["confident"]["value"],
+    }
 
 
 class Judge:
@@ -97,10 +131,12 @@ class Judge:
 
         if is_diffusion(config):
             return {
-                "heun": self.scorer.score(draw(grid(config, None))),
+                "heun": self.scorer.score(draw(karras_levels(config, None))),
                 **self._errors(flow),
             }
-        second = choose_second_sigma(self.scorer.validation_distance, draw, high, low)
+        second = choose_second_sigma(
+            lambda sigmas: self.scorer.validation_distance(draw(sigmas)), high, low
+        )
         return {
             "one_step": self.scorer.score(draw((high,))),
             "two_step": self.scorer.score(draw((high, second))),
@@ -117,13 +153,13 @@ def of_digits(config: Any, place: Path) -> Judge:
     dataset = build_dataset(config)
     truth = oracle.truth(dataset, place / "truth.npz")
     return Judge(
-        Scorer(dataset, num_samples=NUM_SAMPLES), truth, {DENOISER: oracle.denoised(dataset, truth)}
+        HeldOutPools(dataset, NUM_SAMPLES), truth, {DENOISER: oracle.denoised(dataset, truth)}
     )
 
 
 def of_images(config: Any, place: Path) -> Judge:
     """Trains the classifier."""
-    scorer = Scorer(build_dataset(config), num_samples=OF_IMAGES)
+    scorer = HeldOutPools(build_dataset(config), OF_IMAGES)
     return Judge(scorer, num_samples=OF_IMAGES)
 
 

@@ -112,6 +112,14 @@ def _failed(kind: str, error: Exception, code: int) -> int:
     return code
 
 
+def start() -> None:
+    """Join the job, if this process is one of several; before anything else of JAX."""
+    from ict_jax.runtime import processes, storage  # late: --help and mistakes answer at once
+
+    processes.initialize()
+    storage.keep_compiled()
+
+
 def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
     """Defines --config, with the other configs of its directory importable.
 
@@ -221,17 +229,6 @@ def parse_seeds(text: str) -> range:
         "0-63.",
     )
     return range(start, stop + 1)
-
-
-def parse_labels(text: str, count: int) -> list[int]:
-    """'3' or '0,1,2' as one class per seed."""
-    parts = text.split(",")
-    require(
-        all(part.isdecimal() for part in parts) and len(parts) in (1, count),
-        f"--labels={text} is not one class, or one for each of {count} seeds; separate them by "
-        "commas, as in 0,1,2.",
-    )
-    return [int(part) for part in parts] * (count if len(parts) == 1 else 1)
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:

@@ -13,7 +13,6 @@ import time
 from absl import flags
 
 from ict_jax.cli import common
-from ict_jax.core.errors import require
 
 GRID_LIMIT = 1024
 
@@ -55,49 +54,27 @@ def run(values: flags.FlagValues) -> None:
     seeds = common.parse_seeds(common.value(values, "seeds"))
     sigmas = common.value(values, "sigmas")
     sigmas = None if sigmas is None else common.parse_sigmas(sigmas)
-    steps = common.value(values, "steps")
-    require(
-        sigmas is None or steps is None,
-        "--sigmas and --steps both say at which levels to sample; give one of them.",
-    )
-    labels = common.value(values, "labels")
-    labels = None if labels is None else common.parse_labels(labels, len(seeds))
+    labels = common.value(values, "labels") or "even"
 
     import numpy as np  # late: --help and mistakes answer at once
 
-    from ict_jax.checkpoints import load_ema
-    from ict_jax.config.sampling import build_draw, grid, sampler_arguments
+    from ict_jax.evaluation.checkpoint import Levels, labels_for, open_model
     from ict_jax.evaluation.features import as_npz
     from ict_jax.evaluation.grids import image_grid, save_png
-    from ict_jax.evaluation.sampler import Sampler
     from ict_jax.runtime import processes
     from ict_jax.runtime.console import format_secs, say
-    from ict_jax.runtime.storage import keep_compiled, to_path, writable_directory, write_at_once
-    from ict_jax.training import parallel
+    from ict_jax.runtime.storage import to_path, writable_directory, write_at_once
 
-    processes.initialize()
-    keep_compiled()
-    mesh = parallel.make_mesh()
-    with processes.together():
-        params, config, step = load_ema(
-            checkpoint,
-            step=common.value(values, "step"),
-            sharding=parallel.replicated(mesh),
-            what="--checkpoint",
-        )
-    arguments = sampler_arguments(config)
-    sigmas = sigmas or grid(config, steps)
-    sampler = Sampler(
-        build_draw(config),
-        mesh,
-        **arguments,
-        batch_size=min(common.value(values, "batch_size"), len(seeds)),
-    )
+    levels = Levels(sigmas=sigmas, steps=common.value(values, "steps"))
+    common.start()
+    model = open_model(checkpoint, step=common.value(values, "step"))
+    sigmas, classes = levels.one_schedule(model.config), labels_for(labels, seeds, model)
+    sampler = model.sampler(min(common.value(values, "batch_size"), len(seeds)))
     with processes.together():
         directory = writable_directory(to_path(out), "--out")
-    say(f"step {step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
+    say(f"step {model.step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
     started, done, parts = time.monotonic(), 0, []
-    for images in sampler.batches(params, seeds, sigmas, labels):
+    for images in sampler.batches(model.params, seeds, sigmas, classes):
         parts.append(images)
         done += len(images)
         elapsed = time.monotonic() - started
@@ -106,7 +83,7 @@ def run(values: flags.FlagValues) -> None:
     if not processes.is_main():
         return
     images = np.concatenate(parts)
-    told = {"seeds": np.asarray(seeds), "sigmas": np.asarray(sigmas), "step": step}
+    told = {"seeds": np.asarray(seeds), "sigmas": np.asarray(sigmas), "step": model.step}
     save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
     write_at_once(directory / "samples.npz", as_npz({"images": images, **told}))
     say(f"written: {directory / 'grid.png'}, {directory / 'samples.npz'}")

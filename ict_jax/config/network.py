@@ -53,6 +53,11 @@ def num_classes(config: Config) -> int:
     return build_model(config).num_classes  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def image_shape(config: Config) -> tuple[int, int, int]:
+    """(h, w, c) of the images; the config is resolved."""
+    return tuple(config.image_shape)
+
+
 def build_bind(config: Config, precondition: str | None = None) -> Bind:
     """How parameters become a consistency function, per `config.model` and `.precondition`.
 

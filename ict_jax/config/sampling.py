@@ -33,7 +33,7 @@ def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
     return draw
 
 
-def grid(config: Config, steps: int | None) -> tuple[float, ...]:
+def karras_levels(config: Config, steps: int | None) -> tuple[float, ...]:
     """So many descending noise levels to sample at, from the Karras grid.
 
     A consistency model is not called at the last level, sigma_min, where it is the identity.
@@ -68,12 +68,22 @@ def sampler_arguments(config: Config) -> dict[str, Any]:
     }
 
 
+def sigma_range(config: Config) -> tuple[float, float]:
+    """The smallest and the largest noise level of the model."""
+    return config.discretization.sigma_min, config.discretization.sigma_max
+
+
+def default_second_sigma(config: Config) -> float:
+    """The second noise level of two-step samples."""
+    return config.sampling.second_sigma
+
+
+def grid_images(config: Config) -> int:
+    """Images in a grid of samples."""
+    return config.sampling.get("num_images", 64)
+
+
 def sampling_arguments(config: Config) -> dict[str, Any]:
-    """What scoring needs to know of a config, by the names that `Evaluator` takes."""
-    return {
-        "sigma_min": config.discretization.sigma_min,
-        "sigma_max": config.discretization.sigma_max,
-        "diffusion_sigmas": grid(config, None) if is_diffusion(config) else None,
-        **config.sampling,
-        **config.evaluation,
-    }
+    """The section `sampling`, and the levels of a diffusion model, as `SampleGrids` takes them."""
+    levels = karras_levels(config, None) if is_diffusion(config) else None
+    return {**config.sampling, "diffusion_sigmas": levels}

@@ -117,3 +117,8 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
         return create_state(params, tx, key_training, teachers, own)
 
     return init_state
+
+
+def ema_decay(config: Config) -> float:
+    """Decay of the EMA parameters, that samples are drawn with."""
+    return config.training.ema_decay

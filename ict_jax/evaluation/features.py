@@ -1,4 +1,4 @@
-"""Features of samples and of real images, computed where the images are."""
+"""Features of samples and of real images."""
 
 import hashlib
 import io
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -15,14 +14,10 @@ from jaxtyping import Array, Float, UInt8
 
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
-from ict_jax.evaluation.extractors.base import to_rgb
-from ict_jax.evaluation.grids import to_uint8
-from ict_jax.evaluation.sampler import Sampler, require_finite_samples
 from ict_jax.runtime.console import say
 from ict_jax.runtime.processes import everywhere, is_main, wait_for_all
 from ict_jax.runtime.storage import write_at_once
 from ict_jax.training.parallel import batch_sharding, replicated
-from ict_jax.training.state import Params
 
 PARTS = 10
 """In so many parts samples are kept; an interruption costs at most the one being drawn."""
@@ -36,87 +31,58 @@ class Collected(NamedTuple):
     images: UInt8[np.ndarray, "n h w c"] | None
 
 
-def draw_and_extract(draw: Callable[..., Any], extractor: Extractor) -> Callable[..., Any]:
-    """A sampler and an extractor as one function, to be compiled together.
-
-    Args:
-      draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1].
-      extractor: of the features.
-
-    Returns:
-      `f((params, weights), keys, labels, sigmas)` -> images of `to_uint8`,
-      what the extractor says of them, and whether each was finite.
-    """
-
-    def drawn(params: Any, keys: Array, labels: Array, sigmas: Array) -> Any:
-        model, weights = params
-        x = draw(model, keys, labels, sigmas)
-        images = to_uint8(x)
-        finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
-        return images, extractor.apply(weights, to_rgb(images)), finite
-
-    return drawn
-
-
 def collect_samples(
-    sampler: Sampler,
-    params: Params,
-    extractor: Extractor,
-    seeds: range,
-    sigmas: Sequence[float],
-    labels: np.ndarray | None,
+    batches: Callable[[int, int], Iterable[UInt8[np.ndarray, "b h w c"]]],
+    extract: Callable[[UInt8[np.ndarray, "n h w c"]], Collected],
+    count: int,
     *,
-    directory: epath.Path,
+    directory: epath.Path | None = None,
     keep_images: bool = False,
-    told: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Collected]:
-    """Draws and describes samples, in `PARTS` parts that are each kept in a file.
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Collected:
+    """Draw samples and extract their features, in `PARTS` parts that are each kept in a file.
 
     Parts that are there already, from a run that was interrupted, are read; damaged ones are drawn
     again.
 
     Args:
-      sampler: of `draw_and_extract`.
-      params: averaged parameters.
-      extractor: the same as the sampler's.
-      seeds: one per image, cut evenly into the parts.
-      sigmas: descending noise levels.
-      labels: one class per seed, or None.
-      directory: for the parts alone.
-      keep_images: whether the images are among what is kept.
-      told: called with how many are done, and of how many.
+      batches: `batches(start, stop)` draws the samples from start to stop, a batch at a time.
+      extract: of their features.
+      count: number of samples.
+      directory: for the parts alone; None: they are not kept.
+      keep_images: whether the images are among what is returned and kept.
+      on_progress: called with how many are done, and of how many.
 
     Raises:
       Diverged: a sample is not finite.
       NotSaved: a part cannot be written.
     """
-    edges = np.unique(np.linspace(0, len(seeds), PARTS + 1).astype(int))
+
+    def draw(start: int, stop: int) -> Collected:
+        drawn, done = [], start
+        for images in batches(start, stop):
+            found = extract(images)
+            drawn.append(found if keep_images else found._replace(images=None))
+            done += len(images)
+            on_progress(done, count)
+        return concatenate(drawn)
+
+    if directory is None:
+        return draw(0, count)
+    edges = np.unique(np.linspace(0, count, PARTS + 1).astype(int))
     parts = []
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         path = directory / f"part_{number}.npz"
         part = _load(path, int(stop - start), keep_images)
         there = everywhere(part is not None)  # otherwise all take part in drawing it
         if part is None or not there:
-            drawn = []
-            batches = sampler.outputs(
-                (params, extractor.weights),
-                seeds[start:stop],
-                sigmas,
-                None if labels is None else labels[start:stop],
-            )
-            done = int(start)
-            for images, (features, logits), finite in batches:
-                require_finite_samples(finite)
-                drawn.append(Collected(features, logits, images if keep_images else None))
-                done += len(features)
-                told(done, len(seeds))
-            part = joined(drawn)
+            part = draw(int(start), int(stop))
             _save(path, part)
         parts.append(part)
-    return parts
+    return concatenate(parts)
 
 
-def joined(parts: Sequence[Collected]) -> Collected:
+def concatenate(parts: Sequence[Collected]) -> Collected:
     """All examples of some parts."""
 
     def join(arrays: list) -> Any:
@@ -174,29 +140,33 @@ def _load(path: epath.Path, count: int, keep_images: bool) -> Collected | None:
     return Collected(arrays["features"], arrays.get("logits"), arrays.get("images"))
 
 
-class Describer:
-    """`describer(batches)` says what an extractor does of real images, spread over the devices."""
+class FeatureExtractor:
+    """`extract(images)` computes features on all devices."""
 
-    def __init__(self, extractor: Extractor, mesh: Mesh, batch_size: int):
-        """Prepares a program for batches of up to `batch_size`, rounded up to the devices."""
+    def __init__(self, extractor: Extractor, mesh: Mesh, batch_size: int = 256):
+        """Prepare a program for `batch_size` images at once, rounded up to the devices."""
         whole, cut = replicated(mesh), batch_sharding(mesh)
+        self.extractor = extractor
         self._size = -(-batch_size // mesh.size) * mesh.size
         self._weights = jax.device_put(extractor.weights, whole)
 
         def apply(weights: Any, images: Array) -> Any:
             images = jax.lax.with_sharding_constraint(images, cut)  # each process has them whole
-            return extractor.apply(weights, to_rgb(images))
+            return extractor.apply(weights, images)
 
         self._apply = jax.jit(apply, out_shardings=whole)
 
-    def __call__(self, batches: Iterable[UInt8[np.ndarray, "b h w c"]]) -> Iterator[Collected]:
-        """Yields features and logits of each batch."""
-        for images in batches:
-            # A small batch is filled up, so that every batch has the compiled shape.
-            filling = images[-1:].repeat(self._size - len(images), axis=0)
-            found = self._apply(self._weights, np.concatenate([images, filling]))
-            logits = None if found.logits is None else np.asarray(found.logits)[: len(images)]
-            yield Collected(np.asarray(found.features)[: len(images)], logits, None)
+    def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Collected:
+        """Features and logits of images, which are kept beside them."""
+        parts = []
+        for start in range(0, len(images), self._size):
+            part = images[start : start + self._size]
+            # The last part is filled up, so that every part has the compiled shape.
+            filling = part[-1:].repeat(self._size - len(part), axis=0)
+            found = self._apply(self._weights, np.concatenate([part, filling]))
+            logits = None if found.logits is None else np.asarray(found.logits)[: len(part)]
+            parts.append(Collected(np.asarray(found.features)[: len(part)], logits, part))
+        return concatenate(parts)
 
 
 def image_batches(

@@ -8,6 +8,7 @@ from etils import epath
 from jaxtyping import Array, UInt8
 from PIL import Image
 
+from ict_jax.data import ImageSet
 from ict_jax.runtime.storage import write_at_once
 
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
@@ -36,6 +37,16 @@ def image_grid(
         top, left = (index // columns) * (h + 1) + 1, (index % columns) * (w + 1) + 1
         grid[top : top + h, left : left + w] = image  # one channel is spread over three
     return grid
+
+
+def classes_in_turn(data: ImageSet, count: int) -> UInt8[np.ndarray, "n h w c"]:
+    """Images of a set, their classes in turn as in samples."""
+    of_class = [np.flatnonzero(data.labels == label) for label in np.unique(data.labels)]
+    chosen = []
+    for index in range(count):
+        row, column = divmod(index, len(of_class))
+        chosen.append(of_class[column][row % len(of_class[column])])
+    return data.images[chosen]
 
 
 def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -1,28 +1,26 @@
-"""Scores of samples against held-out real images, always beside their floor and ceilings."""
+"""Comparison of samples with held-out real images, beside their floor and trivial baselines."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jax.sharding import Mesh
+from jaxtyping import Float, UInt8
 
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset, measured_part
-from ict_jax.evaluation.classifier import Described, Extractor
+from ict_jax.evaluation.extractors.classifier import train_classifier
+from ict_jax.evaluation.features import Collected, FeatureExtractor, content_hash
 from ict_jax.evaluation.grids import to_uint8
 from ict_jax.evaluation.metrics.frechet import frechet_distance, moments
 from ict_jax.evaluation.metrics.kid import kernel_distance
-from ict_jax.runtime.processes import from_main
 
 SPLITS = 20
 CONFIDENT = 0.9
 
-DrawImages = Callable[[Sequence[float]], UInt8[np.ndarray, "n h w c"]]
-"""`draw(sigmas)` -> a pool of sampled images."""
-
 
 def check_held_out(dataset: Dataset) -> None:
-    """Raises `ArgumentError` if too few images are held out for scores."""
+    """Raise `ArgumentError` if too few images are held out for scores."""
     validation, test = dataset.validation.size, dataset.test.size
     require(
         validation >= 2 and test >= 4,
@@ -32,17 +30,18 @@ def check_held_out(dataset: Dataset) -> None:
     )
 
 
-class Scorer:
-    """Scores pools of images in the features of a classifier of the same data set.
+class HeldOut:
+    """Compare samples with the test split, in the features of a classifier of the same data set.
 
-    The real images scored against are the test split: neither the generator nor the
-    classifier was trained on it. In each of 20 random splits one half of it is the
-    reference; the other half, or n images of a pool, is compared with it. So floor and
-    scores are distances at the same n to the same references.
+    Neither the generator nor the classifier was trained on it. In each of 20 random splits one
+    half of it is the reference; the other half, or n samples, is compared with it. So floor and
+    scores are distances at the same n to the same references. The protocol `held-out`.
     """
 
-    def __init__(self, dataset: Dataset, *, num_samples: int = 5000):
-        """Trains the classifier and describes the real images.
+    needs_images = True
+
+    def __init__(self, dataset: Dataset, mesh: Mesh, *, num_samples: int = 5000):
+        """Train the classifier and extract features of the real images.
 
         Raises:
           ArgumentError: num_samples < 2, or too few images are held out.
@@ -52,77 +51,91 @@ class Scorer:
             f"evaluation.num_samples={num_samples} must be at least 2; 5,000 is usual.",
         )
         check_held_out(dataset)
-        self.dataset = dataset
-        self.num_samples = num_samples
-        self.extractor = Extractor(dataset)
-        self._test = self.extractor(dataset.test.images)
-        self._validation = self.extractor(dataset.validation.images)
-        self.n = min(num_samples, len(dataset.test.images) // 2)
+        self._dataset, self._num_samples = dataset, num_samples
+        self.extract = FeatureExtractor(train_classifier(dataset), mesh)
+        self._test = self.extract(dataset.test.images)
+        self._validation = moments(self._scaled(self.extract(dataset.validation.images)))
+        self.n = min(num_samples, dataset.test.size // 2)
         rng = np.random.default_rng(0)
-        self._splits = [rng.permutation(len(dataset.test.images)) for _ in range(SPLITS)]
+        self._splits = [rng.permutation(dataset.test.size) for _ in range(SPLITS)]
 
-    def _compare(self, features_of_split: Callable[[int], np.ndarray]) -> dict[str, float]:
-        fds, kids = [], []
-        for split, order in enumerate(self._splits):
-            reference = self._test.features[order[: self.n]]
-            features = features_of_split(split)
-            fds.append(frechet_distance(moments(features), moments(reference)))
-            kids.append(kernel_distance(features, reference))
+    def record(self) -> dict[str, Any]:
+        """What makes scores comparable, for the results."""
+        test, logits = self._dataset.test, self._test.logits
+        assert logits is not None
+        accuracy = float((logits.argmax(1) == test.labels).mean())
         return {
-            "fd": float(np.mean(fds)),
-            "fd_std": float(np.std(fds, ddof=1)),
-            "kid": float(np.mean(kids)),
-            "kid_std": float(np.std(kids, ddof=1)),
+            "extractor": {
+                "name": self.extract.extractor.name,
+                "sha256": self.extract.extractor.digest,
+                "accuracy": accuracy,
+            },
+            "reference": {
+                "name": f"{self._dataset.name}, test split",
+                "sha256": content_hash(test),
+                "n": self.n,
+                "splits": SPLITS,
+            },
         }
 
-    def floor(self) -> dict[str, float]:
-        """Real against real: the two halves of the test split."""
-        halves = [order[self.n : 2 * self.n] for order in self._splits]
-        scores = self._compare(lambda split: self._test.features[halves[split]])
-        return {**scores, "confident": _confident(self._test)}
+    def distance(self, samples: Collected) -> float:
+        """Fréchet distance to the validation split, for choices and for the best checkpoint."""
+        return frechet_distance(moments(self._scaled(samples)), self._validation)
 
-    def score(self, pool: UInt8[np.ndarray, "m h w c"]) -> dict[str, float]:
-        """A pool of at least n images against real ones."""
+    def scores(self, samples: Collected) -> dict[str, Any]:
+        """Scores of at least n samples against real images.
+
+        Returns:
+          `n`; `fd_classifier` and `kid`, means and standard deviations over the splits;
+          `confident`, the share classified with confidence above 0.9; and
+          `nearest_training_image`, as `nearest`.
+        """
         require(
-            len(pool) >= self.n,
-            f"{len(pool)} samples were given and n={self.n} are compared; draw more.",
+            len(samples.features) >= self.n,
+            f"{len(samples.features)} samples were given and n={self.n} are compared; draw more.",
         )
-        described = self.extractor(pool)
+        features = self._scaled(samples)
         rng = np.random.default_rng(1)
-        chosen = [rng.choice(len(pool), self.n, replace=False) for _ in range(SPLITS)]
-        scores = self._compare(lambda split: described.features[chosen[split]])
-        return {**scores, "confident": _confident(described)}
+        chosen = [rng.choice(len(features), self.n, replace=False) for _ in range(SPLITS)]
+        return self._compared(lambda split: features[chosen[split]], samples)
 
-    def validation_distance(self, pool: UInt8[np.ndarray, "m h w c"]) -> float:
-        """Fréchet distance of a pool to the validation split, for choices and for the best."""
-        features = self.extractor(pool).features
-        return frechet_distance(moments(features), moments(self._validation.features))
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        """Scores of real images, `floor`, and of what any model should beat."""
+        pools = {"gaussian": self.gaussian(), "noise": self.noise()}
+        scores = {name: self.scores(self.extract(pool)) for name, pool in pools.items()}
+        return {"floor": self.floor(), **scores}
+
+    def floor(self) -> dict[str, Any]:
+        """Scores of real against real: the two halves of the test split."""
+        features = self._scaled(self._test)
+        halves = [order[self.n : 2 * self.n] for order in self._splits]
+        return self._compared(lambda split: features[halves[split]], self._test)
 
     def noise(self) -> UInt8[np.ndarray, "n h w c"]:
         """Clipped standard normal noise, what an untrained sampler cannot do worse than."""
         rng = np.random.default_rng(2)
-        shape = (self.num_samples, *self.dataset.image_shape)
+        shape = (self._num_samples, *self._dataset.image_shape)
         return to_uint8(rng.standard_normal(shape))
 
     def gaussian(self) -> UInt8[np.ndarray, "n h w c"]:
         """Draws from the normal law with the training images' mean and covariance."""
         rng = np.random.default_rng(3)
-        flat = _flat(measured_part(self.dataset.train).images)
+        flat = _flat(measured_part(self._dataset.train).images)
         n, d = flat.shape
         if n > d:
             values, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))
             root = vectors * np.sqrt(np.maximum(values, 0))
         else:  # the covariance has no full rank, and root @ root.T is it without an eigensystem
             root = (flat - flat.mean(0)).T / np.sqrt(n - 1)
-        draws = flat.mean(0) + rng.standard_normal((self.num_samples, root.shape[1])) @ root.T
-        return to_uint8(draws.reshape(-1, *self.dataset.image_shape))
+        draws = flat.mean(0) + rng.standard_normal((self._num_samples, root.shape[1])) @ root.T
+        return to_uint8(draws.reshape(-1, *self._dataset.image_shape))
 
     def nearest(self, images: UInt8[np.ndarray, "m h w c"]) -> dict[str, float]:
         """Distances of up to 1,000 images to their nearest training image, in [-1, 1] pixels.
 
         Samples that were copies would have them near zero; see those of held-out images.
         """
-        a, b = _flat(images[:1000]), _flat(measured_part(self.dataset.train).images)
+        a, b = _flat(images[:1000]), _flat(measured_part(self._dataset.train).images)
         squared = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
         distances = np.sqrt(np.maximum(squared.min(1), 0))
         return {
@@ -130,90 +143,39 @@ class Scorer:
             "percentile_5": float(np.percentile(distances, 5)),
         }
 
+    def _compared(
+        self, features_of_split: Callable[[int], np.ndarray], samples: Collected
+    ) -> dict[str, Any]:
+        real = self._scaled(self._test)
+        fds, kids = [], []
+        for split, order in enumerate(self._splits):
+            reference, features = real[order[: self.n]], features_of_split(split)
+            fds.append(frechet_distance(moments(features), moments(reference)))
+            kids.append(kernel_distance(features, reference))
+        assert samples.logits is not None and samples.images is not None
+        return {
+            "n": self.n,
+            f"fd_{self.extract.extractor.name}": _mean_and_spread(fds),
+            "kid": _mean_and_spread(kids),
+            "confident": {"value": float((_confidence(samples.logits) > CONFIDENT).mean())},
+            "nearest_training_image": self.nearest(samples.images),
+        }
 
-def choose_second_sigma(
-    distance: Callable[[UInt8[np.ndarray, "n h w c"]], float],
-    draw: DrawImages,
-    sigma_max: float,
-    sigma_min: float,
-) -> float:
-    """The second noise level of two-step sampling with the least distance of its samples.
-
-    Searched on 16 levels, equal steps apart in log sigma between 0.1 and 20 (where these lie
-    within the model's range).
-
-    Args:
-      distance: of a pool to the validation split (`Scorer.validation_distance`).
-      draw: draws a pool at given noise levels.
-      sigma_max: the first level.
-      sigma_min: below all candidates.
-    """
-    candidates = [float(s) for s in np.geomspace(0.1, 20, 16).round(3) if sigma_min < s < sigma_max]
-    require(
-        bool(candidates),
-        f"no candidate between 0.1 and 20 lies in ({sigma_min}, {sigma_max}); give --second_sigma.",
-    )
-    distances = [distance(draw((sigma_max, s))) for s in candidates]
-    return candidates[int(from_main(int(np.argmin(distances))))]
+    def _scaled(self, samples: Collected) -> Float[np.ndarray, "n d"]:
+        return samples.features.astype(np.float64) / self.extract.extractor.scale
 
 
-def score_model(
-    scorer: Scorer, draw: DrawImages, schedules: Mapping[str, Sequence[float]]
-) -> dict[str, Any]:
-    """Every score of one model, as written to scores.json.
-
-    Args:
-      scorer: of the data set.
-      draw: draws a pool of `scorer.num_samples` images at given noise levels.
-      schedules: noise levels to draw at, by name.
-    """
-    pools = {name: draw(sigmas) for name, sigmas in schedules.items()}
-    return {
-        "n": scorer.n,
-        "splits": SPLITS,
-        "pool": scorer.num_samples,
-        "dataset": scorer.dataset.name,
-        "classifier_accuracy": scorer.extractor.accuracy(scorer.dataset.test),
-        **{name: scorer.score(pool) for name, pool in pools.items()},
-        "floor": scorer.floor(),
-        "noise": scorer.score(scorer.noise()),
-        "gaussian": scorer.score(scorer.gaussian()),
-        "nearest_training_image": {
-            **{name: scorer.nearest(pool) for name, pool in pools.items()},
-            "held_out": scorer.nearest(scorer.dataset.test.images),
-        },
-    }
+def _mean_and_spread(values: list[float]) -> dict[str, float]:
+    return {"value": float(np.mean(values)), "std_of_splits": float(np.std(values, ddof=1))}
 
 
-def table(scores: dict[str, Any]) -> str:
-    """The scores as a table to print."""
-    floor = scores["floor"]["fd"]
-    second = scores.get("second_sigma")
-    lines = [
-        f"{scores['dataset']}: n = {scores['n']}, mean of {scores['splits']} splits"
-        + ("" if second is None else f", second sigma {second:g}"),
-        f"{'':10} {'Fréchet distance':>18} {'/ floor':>8} {'KID':>18} {'confident':>10}",
-    ]
-    for name in ("one_step", "two_step", "heun", "floor", "gaussian", "noise"):
-        if name not in scores:
-            continue
-        row = scores[name]
-        lines.append(
-            f"{name:10} {row['fd']:9.3f} +- {row['fd_std']:5.3f} {row['fd'] / floor:8.2f} "
-            f"{row['kid']:9.4f} +- {row['kid_std']:5.4f} {row['confident']:10.1%}"
-        )
-    nearest = scores["nearest_training_image"]
-    lines.append(
-        "distance to the nearest training image (median): "
-        + ", ".join(f"{name} {value['median']:.3f}" for name, value in nearest.items())
-    )
-    return "\n".join(lines)
+def _confidence(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, " n"]:
+    """Probability of the most likely class, in float64."""
+    shifted = logits.astype(np.float64)
+    shifted = np.exp(shifted - shifted.max(1, keepdims=True))
+    return (shifted / shifted.sum(1, keepdims=True)).max(1)
 
 
 def _flat(images: UInt8[np.ndarray, "n h w c"]) -> np.ndarray:
-    """Images as rows of numbers in [-1, 1]."""
+    """Images as rows of values in [-1, 1]."""
     return images.reshape(len(images), -1) / 127.5 - 1
-
-
-def _confident(described: Described) -> float:
-    return float((described.confidence > CONFIDENT).mean())

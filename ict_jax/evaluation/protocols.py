@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from ict_jax.core.errors import ArgumentError, require
+from ict_jax.evaluation.extractors.base import CLASSIFIER
 
 HELD_OUT = "held-out"
-"""The protocol of small sets: the classifier of the data set, 20 splits (`scores.py`)."""
 
 
 class Protocol(NamedTuple):
@@ -15,8 +15,8 @@ class Protocol(NamedTuple):
       name: under which scores are reported.
       num_samples: drawn, with the seeds 0, 1, 2, ...
       extractor: the network in whose features images are compared; None: the user's choice.
-      reference: "train": the whole training split of the model's data set; "file": statistics
-        and images of a file that the user has.
+      reference: "train" or "test": that split of the model's data set; "file": statistics and
+        images of a file that the user has.
       num_reference: images of the reference; None: as many as the set has.
       image_shape: of samples and reference; None: any.
     """
@@ -30,6 +30,8 @@ class Protocol(NamedTuple):
 
 
 _PROTOCOLS = (
+    # Small sets: the test split in 20 splits (`held_out.HeldOut`).
+    Protocol(HELD_OUT, 5000, CLASSIFIER, "test", None, None),
     # CM and iCT on CIFAR-10.
     Protocol(
         "cifar10-train-50k",
@@ -52,11 +54,11 @@ _PROTOCOLS = (
     Protocol("train-set", 50_000, None, "train", None, None),
 )
 
-NAMES = (HELD_OUT, *(protocol.name for protocol in _PROTOCOLS))
+NAMES = tuple(protocol.name for protocol in _PROTOCOLS)
 
 
 def find_protocol(name: str) -> Protocol:
-    """A protocol by its name, all but `HELD_OUT`.
+    """A protocol by its name.
 
     Raises:
       ArgumentError: there is none.

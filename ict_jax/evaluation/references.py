@@ -7,18 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh
 from jaxtyping import Float
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Examples
-from ict_jax.evaluation.extractors import Extractor
 from ict_jax.evaluation.features import (
-    Describer,
+    FeatureExtractor,
     as_npz,
     content_hash,
     image_batches,
-    joined,
     read_npz,
 )
 from ict_jax.evaluation.metrics.frechet import Moments, MomentSums
@@ -41,6 +38,7 @@ class Reference(NamedTuple):
       size: how many images the moments are of; None where a file does not say.
       moments: of all their features.
       features: of at most `MOST_FEATURES` of them, at random (NumPy seed 0).
+      extract: computes the same features of other images.
     """
 
     name: str
@@ -48,15 +46,15 @@ class Reference(NamedTuple):
     size: int | None
     moments: Moments
     features: Float[np.ndarray, "m d"]
+    extract: FeatureExtractor
 
 
 def reference_of(
     name: str,
     data: Examples,
-    extractor: Extractor,
-    mesh: Mesh,
+    extract: FeatureExtractor,
     *,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reference:
     """Statistics of all images of a set, computed once for the same images and extractor.
 
@@ -65,9 +63,8 @@ def reference_of(
     Args:
       name: of the set.
       data: the images.
-      extractor: of the features.
-      mesh: devices that share the work.
-      told: called with how many are done, and of how many.
+      extract: computes the features.
+      on_progress: called with how many are done, and of how many.
 
     Raises:
       ArgumentError: there are fewer than two images.
@@ -76,31 +73,31 @@ def reference_of(
         data.size >= 2,
         f"{name} has {data.size} images to compare with, expected at least two; add images.",
     )
-    digest = content_hash(data)
-    name_of_file = f"{digest[:16]}_{extractor.name}_{extractor.digest[:16]}.npz"
+    digest, extractor = content_hash(data), extract.extractor
+    name_of_file = f"{digest[:16]}_{extract.extractor.name}_{extractor.digest[:16]}.npz"
     path = to_path(cache_directory("references") / name_of_file)
     found = _read(path)
     there = everywhere(found is not None)  # otherwise all take part in computing it
     if found is None or not there:
-        found = _compute(data, extractor, mesh, told)
+        found = _compute(data, extract, on_progress)
         _write(path, found)
     moments, features = found
-    return Reference(name, digest, data.size, moments, features)
+    return Reference(name, digest, data.size, moments, features, extract)
 
 
 def _compute(
-    data: Examples, extractor: Extractor, mesh: Mesh, told: Callable[[int, int], None]
+    data: Examples, extract: FeatureExtractor, on_progress: Callable[[int, int], None]
 ) -> tuple[Moments, np.ndarray]:
     chosen = np.zeros(data.size, bool)
     chosen[np.random.default_rng(0).permutation(data.size)[:MOST_FEATURES]] = True
-    batches = image_batches(data, np.arange(data.size), BATCH)
     sums, kept, done = None, [], 0
-    for part in Describer(extractor, mesh, BATCH)(batches):
-        own = MomentSums.of(part.features)
+    for images in image_batches(data, np.arange(data.size), BATCH):
+        features = extract(images).features
+        own = MomentSums.of(features)
         sums = own if sums is None else sums.merge(own)
-        kept.append(part.features[chosen[done : done + len(part.features)]])
-        done += len(part.features)
-        told(done, data.size)
+        kept.append(features[chosen[done : done + len(features)]])
+        done += len(features)
+        on_progress(done, data.size)
     assert sums is not None
     return sums.moments(), np.concatenate(kept)
 
@@ -121,14 +118,13 @@ def _read(path: epath.Path) -> tuple[Moments, np.ndarray] | None:
 
 
 def reference_of_file(
-    path: str, extractor: Extractor, mesh: Mesh, image_shape: tuple[int, int, int]
+    path: str, extract: FeatureExtractor, image_shape: tuple[int, int, int]
 ) -> Reference:
     """Statistics `mu` and `sigma` and images `arr_0` of a file in the format of ADM's evaluation.
 
     Args:
       path: of the .npz.
-      extractor: the Inception network, of whose features the statistics are.
-      mesh: devices that share the work.
+      extract: computes features of the Inception network, of which the statistics are.
       image_shape: that the images must have.
 
     Raises:
@@ -160,13 +156,12 @@ def reference_of_file(
         f"[n, {', '.join(map(str, image_shape))}]; use the file for this resolution.",
     )
     chosen = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MOST_FEATURES])]
-    batches = (chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH))
-    features = joined(list(Describer(extractor, mesh, BATCH)(batches))).features
+    features = extract(chosen).features
     d = features.shape[1]
     require(
         mean.shape == (d,) and covariance.shape == (d, d),
         f"--reference={path} has statistics of {mean.shape} and {covariance.shape}, expected "
-        f"({d},) and ({d}, {d}), the features of {extractor.name}; use its own file.",
+        f"({d},) and ({d}, {d}), the features of {extract.extractor.name}; use its own file.",
     )
     moments = Moments(mean.astype(np.float64), covariance.astype(np.float64))
-    return Reference(file.name, digest.hexdigest(), None, moments, features)
+    return Reference(file.name, digest.hexdigest(), None, moments, features, extract)

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from ict_jax.core.errors import Diverged, require
 from ict_jax.core.sampling import check_seeds, check_sigmas
@@ -35,8 +34,7 @@ class Sampler:
         """Prepares a program for batches of `batch_size`, rounded up to the devices.
 
         Args:
-          draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key; or, for
-            `outputs` alone, a tree of arrays with as many rows.
+          draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key.
           mesh: devices to spread a batch over.
           sigma_min: the model's smallest noise level.
           sigma_max: its largest, the first of every sampling.
@@ -49,19 +47,19 @@ class Sampler:
         require(batch_size >= 1, f"--batch_size={batch_size} must be at least 1.")
         self.mesh = mesh
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
-        self._sigma_min = sigma_min
-        self._sigma_max = sigma_max
+        self.sigma_min = sigma_min
+        self.sigma_max = sigma_max
         self._num_classes = num_classes
         self._draw = compile_sampler(draw, mesh)
 
-    def outputs(
+    def batches(
         self,
         params: Params,
         seeds: Sequence[int] | range,
         sigmas: Sequence[float],
         labels: Sequence[int] | np.ndarray | None = None,
-    ) -> Iterator[Any]:
-        """Yields what `draw` gives for the seeds in order, a batch at a time.
+    ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+        """Yield the images of the seeds in order, a batch at a time.
 
         Args:
           params: averaged parameters.
@@ -71,11 +69,12 @@ class Sampler:
 
         Raises:
           ArgumentError: sigmas are empty, not descending, out of range; labels do not fit.
+          Diverged: an image has values that are NaN or infinite.
         """
-        check_sigmas(sigmas, self._sigma_min)
+        check_sigmas(sigmas, self.sigma_min)
         require(
-            sigmas[0] == self._sigma_max,
-            f"sigmas={list(sigmas)} must begin with the model's sigma_max={self._sigma_max}, where "
+            sigmas[0] == self.sigma_max,
+            f"sigmas={list(sigmas)} must begin with the model's sigma_max={self.sigma_max}, where "
             "images start as noise; put it first.",
         )
         check_seeds(seeds)
@@ -90,22 +89,8 @@ class Sampler:
             numbers = np.asarray(part + part[-1:] * filling, np.uint32)
             part_classes = np.pad(classes[start : start + len(part)], (0, filling))
             drawn = self._draw(params, numbers, part_classes, np.asarray(sigmas, np.float32))
-            yield _first(drawn, len(part))
-
-    def batches(
-        self,
-        params: Params,
-        seeds: Sequence[int] | range,
-        sigmas: Sequence[float],
-        labels: Sequence[int] | None = None,
-    ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-        """Yields the images of the seeds in order, a batch at a time; as `outputs`.
-
-        Raises:
-          Diverged: an image has values that are NaN or infinite.
-        """
-        for images in self.outputs(params, seeds, sigmas, labels):
-            require_finite_samples(np.isfinite(images).all((1, 2, 3)))
+            images = np.asarray(drawn)[: len(part)]
+            _require_finite(images)
             yield to_uint8(images)
 
     def __call__(
@@ -127,16 +112,11 @@ class Sampler:
         return np.asarray(labels, np.int32)
 
 
-def require_finite_samples(finite: Bool[np.ndarray, " b"]) -> None:
-    """Raises `Diverged` unless all samples of a batch are finite."""
-    if not finite.all():
+def _require_finite(images: Float[np.ndarray, "b h w c"]) -> None:
+    bad = len(images) - int(np.isfinite(images).all((1, 2, 3)).sum())
+    if bad:
         raise Diverged(
-            f"{int((~finite).sum())} of {len(finite)} samples are NaN or infinite: the model has "
-            "diverged; take an earlier checkpoint (--step, or --init_from for a "
-            "new run with a lower optimizer.learning_rate)."
+            f"{bad} of {len(images)} samples are NaN or infinite: the model has diverged; take an "
+            "earlier checkpoint (--step, or --init_from for a new run with a lower "
+            "optimizer.learning_rate)."
         )
-
-
-def _first(tree: Any, count: int) -> Any:
-    """The first rows of all arrays, on the host."""
-    return jax.tree.map(lambda a: np.asarray(a)[:count], tree)

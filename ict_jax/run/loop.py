@@ -18,7 +18,9 @@ from ict_jax.checkpoints.directory import DIRECTORY
 from ict_jax.config.objective import build_discretization, has_levels
 from ict_jax.config.training import Config, build_train_step
 from ict_jax.core.discretization import num_scales_at
+from ict_jax.evaluation.checkpoint import Model
 from ict_jax.evaluation.grids import save_png
+from ict_jax.evaluation.scoring import Request, prepare, score_model
 from ict_jax.run.feed import feed, make_take
 from ict_jax.run.initial_state import restore_or_init
 from ict_jax.run.log import check_finite
@@ -65,10 +67,7 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
             if run.evaluator.at_end:
                 run.log.flush()
                 stop.nothing_to_lose()
-                say("scoring: train a classifier, choose the second sigma, compare")
-                run.evaluator.write_scores(
-                    run.workdir, progress.state.ema_params, int(progress.state.step)
-                )
+                write_scores(run, progress)
         finally:
             stop.saved = False
             run.close()
@@ -175,6 +174,16 @@ def write_samples(run: Run, ema_params: Params, step: int) -> None:
             for name, picture in grids.items():
                 save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", picture)
     run.log.images(step, grids)
+
+
+def write_scores(run: Run, progress: Progress) -> None:
+    """Scores of the last step by the protocol held-out, as `ict-evaluate` writes them."""
+    step, evaluator = int(progress.state.step), run.evaluator
+    path = run.workdir / DIRECTORY / str(step)
+    params, mesh = progress.state.ema_params, evaluator.grids.sampler.mesh
+    model = Model(path, mesh, params, run.config, step, evaluator.dataset)
+    request = Request(num_samples=evaluator.num_samples)
+    score_model(prepare(model, request, comparison=lambda: evaluator.held_out))
 
 
 def save(run: Run, progress: Progress, step: int, *, scored: bool) -> None:

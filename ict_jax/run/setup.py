@@ -19,7 +19,7 @@ from ict_jax.config.sampling import build_draw, sampler_arguments, sampling_argu
 from ict_jax.config.training import Config, build_batches, build_dataset, build_objective, splat
 from ict_jax.core.errors import require
 from ict_jax.data import Batches, Dataset, places
-from ict_jax.evaluation.evaluator import Evaluator
+from ict_jax.evaluation.evaluator import Evaluator, SampleGrids
 from ict_jax.evaluation.grids import image_grid, save_png
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.run.log import RunLog
@@ -73,13 +73,9 @@ def check(config: Config) -> Checked:
     """
     config, mesh, dataset = check_parts(config)
     assert dataset is not None
-    evaluator = splat(
-        "evaluation",
-        sampling_arguments(config),
-        Evaluator,
-        dataset,
-        Sampler(build_draw(config), mesh, **sampler_arguments(config)),
-    )
+    sampler = Sampler(build_draw(config), mesh, **sampler_arguments(config))
+    grids = splat("sampling", sampling_arguments(config), SampleGrids, sampler)
+    evaluator = splat("evaluation", config.evaluation, Evaluator, dataset, grids)
     return Checked(config, build_batches(config, dataset), mesh, evaluator)
 
 
@@ -132,7 +128,7 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
                 write_at_once(workdir / "config.json", f"{text}\n".encode())
                 step = checkpoints.latest_step() or 0
                 record_start(workdir, step=step, devices=describe(mesh))
-                first = batches(0, slice(config.sampling.num_images))["image"]
+                first = batches(0, slice(evaluator.grids.num_images))["image"]
                 save_png(workdir / "data.png", image_grid(first))
         opened.pop_all()
     say(f"config, as stored in {workdir / 'config.json'} and in every checkpoint:\n{text}")

@@ -41,16 +41,20 @@ def test_train_reports_and_scores(run):
         "compiled the training step in",
         "step      20/20  N   41  loss",
         "images/s",
-        "Fréchet distance",
-        "written in ",
+        "fd_classifier",
+        "written: ",
         "done in ",
     ):
         assert text in out, text
-    scores = json.loads((workdir / "scores.json").read_text())
+    record = json.loads((workdir / "scores.json").read_text())
+    scores = record["scores"]
     for name in ("one_step", "two_step", "floor", "noise", "gaussian"):
-        assert {"fd", "kid", "confident"} <= set(scores[name]), name
-    assert scores["n"] == 300 and scores["splits"] == 20 and scores["step"] == 20
-    assert scores["floor"]["fd"] < scores["gaussian"]["fd"] < scores["noise"]["fd"]
+        assert {"fd_classifier", "kid", "confident"} <= set(scores[name]), name
+    assert record["reference"]["splits"] == 20 and record["step"] == 20
+    floor, gaussian, noise = (scores[name] for name in ("floor", "gaussian", "noise"))
+    assert floor["n"] == 300
+    distances = [row["fd_classifier"]["value"] for row in (floor, gaussian, noise)]
+    assert distances == sorted(distances)
     for name in ("one_step", "two_step", "real"):
         with Image.open(workdir / f"{name}.png") as picture:
             assert picture.size == (67, 67)
@@ -235,7 +239,7 @@ def mistakes(tmp_path):
         (
             "import_weights",
             [f"--source={tmp_path}/empty", "--config=configs/openai_imagenet64.py", out],
-            "unet/config.json cannot be read (No such file",
+            "/unet holds none of ['diffusion_pytorch_model.safetensors',",
         ),
         ("export_weights", [empty], "--out is missing"),
         ("export_weights", [empty, out], "should hold checkpoints and holds none"),
@@ -267,7 +271,9 @@ def mistakes(tmp_path):
             "from 16",
         ),
         ("evaluate", [], "--checkpoint is missing"),
-        ("evaluate", [empty, "--labels=data"], "--labels belongs to scores by protocol"),
+        ("evaluate", [empty, "--extractor=lite0"], "compares in the features of classifier and"),
+        ("evaluate", [empty, "--reference=a.npz"], "--reference belong to other protocols than"),
+        ("evaluate", [empty, "--sigmas=80", "--steps=2"], "both say at which levels to sample"),
         ("evaluate", [empty, "--protocol=fid"], "--protocol=fid is not known; use one of held-out"),
         (
             "evaluate",
@@ -318,10 +324,7 @@ def test_sampling_mistakes_of_a_real_checkpoint(run, tmp_path, user_errors, monk
         (["--sigmas=80,0.0001"], "at least sigma_min=0.002"),
         (["--sigmas=0.8"], "sigmas=[0.8] must begin with the model's sigma_max=80.0"),
         (["--step=7"], "step 7 is not among the checkpoints [10, 20]"),
-        (
-            ["--labels=11"],
-            "64 labels from 11 to 11 were given for 64 seeds; give one for each, from 0",
-        ),
+        (["--labels=11"], "--labels=11 must be classes of the model, 0 to 9"),
         (["--labels=1,2"], "--labels=1,2 is not one class, or one for each of 64 seeds"),
         (["--batch_size=0"], "--batch_size=0 must be at least 1"),
     ]:

@@ -21,7 +21,7 @@ from ict_jax.config.training import (
     make_train_step,
 )
 from ict_jax.data import Batches
-from ict_jax.evaluation.evaluator import Evaluator
+from ict_jax.evaluation.evaluator import Evaluator, SampleGrids
 from ict_jax.run import loop
 from ict_jax.run.log import RunLog
 from ict_jax.training import parallel
@@ -125,7 +125,7 @@ def test_every_key_is_taken(path, form):
         "pipeline": [Batches],
         "logging": [RunLog],
         "checkpointing": [Checkpoints],
-        "sampling": [Evaluator],
+        "sampling": [SampleGrids],
         "evaluation": [Evaluator],
     }
     for section, callables in takers.items():

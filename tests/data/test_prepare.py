@@ -308,7 +308,7 @@ def test_what_is_advised_for_a_damaged_set_works(raw, prepared, tmp_path):
 
 def test_shards_and_notes_damaged_meanwhile_are_made_again(raw, prepared, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(prepare.making.tfds_format, "write_metadata", lambda *arguments: None)
+        patch.setattr(prepare.write_set.tfds_format, "write_metadata", lambda *arguments: None)
         with pytest.raises(OSError, match="dataset_info"):  # stopped when all shards are there
             prepare.prepare_imagenet64(raw, tmp_path, workers=1)
     begun = tmp_path / "imagenet64" / "1.0.0.incomplete"

@@ -258,7 +258,7 @@ def test_pictures_go_to_no_program(content, tmp_path):
     with pytest.raises(ict_jax.ArgumentError, match="is no image"):
         decode_as_adm(content, "a.JPEG")
     with pytest.raises(ict_jax.ArgumentError, match="cannot identify image file"):
-        StoredSet("tfds:x", [{"image": content, "label": 0}])
+        StoredSet("tfds:x", [{"image": content, "label": 0}], 10)
 
 
 def test_a_tar_file_names_nothing_outside_and_has_no_links(tmp_path):

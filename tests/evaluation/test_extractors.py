@@ -311,10 +311,14 @@ def test_grey_images_get_three_channels():
 
 
 @pytest.mark.parametrize(
-    "images", [np.zeros((2, 8, 8, 3), np.float32), np.zeros((2, 8, 8, 1), np.uint8)]
+    ("images", "message"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), r"expected uint8 \[b, h, w, 3\]; use to_uint8"),
+        (np.zeros((2, 8, 8, 2), np.uint8), "expected one channel or three in the last axis"),
+    ],
 )
-def test_images_that_are_not_bytes_in_three_channels(images, random_inception):
-    with pytest.raises(ict_jax.ArgumentError, match=r"expected uint8 \[b, h, w, 3\]; use to_uint8"):
+def test_images_that_are_no_grey_or_rgb_bytes_are_refused(images, message, random_inception):
+    with pytest.raises(ict_jax.ArgumentError, match=message):
         random_inception.apply(random_inception.weights, images)
 
 

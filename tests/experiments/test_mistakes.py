@@ -11,8 +11,8 @@ import pytest
 import ict_jax
 from configs import ct, digits
 from experiments.evidence import mistakes
+from ict_jax.config import training
 from ict_jax.config.check import resolve
-from ict_jax.config.network import build_bind
 from ict_jax.config.objective import build_discretization, build_objective
 from ict_jax.config.sampling import build_draw
 from ict_jax.config.training import build_dataset, build_init_state, build_train_step
@@ -97,7 +97,7 @@ def test_nothing_is_left_behind(trained, sampled):
 def test_dropout_of_the_second_call(name, config, begun):
     x, sigma, labels = jnp.ones((4, 8, 8, 1)), jnp.ones(4), jnp.zeros(4, jnp.int32)
     with contextlib.nullcontext() if name is None else getattr(mistakes, name)():
-        bind = build_bind(config)
+        bind = training.build_bind(config)
         f = bind(begun.params, labels, jax.random.key(1))
         student, teacher = f(x, sigma), f(x, sigma)
         evaluated = bind(begun.params, labels, None)(x, sigma)

@@ -130,7 +130,7 @@ def test_a_diffusion_model_is_scored_at_as_many_levels_as_asked_for(diffusion, t
     for steps in (3, 5):
         done = command("evaluate", *options, f"--steps={steps}", f"--out={tmp_path / str(steps)}")
         assert done.returncode == 0, done.stderr
-    found = [json.loads((tmp_path / n / "scores.json").read_text()) for n in ("3", "5")]
+    found = [json.loads((tmp_path / n / "scores.json").read_text())["scores"] for n in ("3", "5")]
     assert found[0]["floor"] == found[1]["floor"] and found[0]["heun"] != found[1]["heun"]
     assert (tmp_path / "5" / "heun.png").is_file() and "one_step" not in found[0]
     done = command("evaluate", *options, "--second_sigma=1", f"--out={tmp_path / 'no'}")

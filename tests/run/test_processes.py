@@ -75,7 +75,7 @@ def test_two_processes_score_as_one(tmp_path, monkeypatch):
         assert not list((out / "evaluation").iterdir())
     (a, images), (b, others) = found
     assert images.shape == (10, 8, 8, 1) and (images == others).mean() >= 0.999
-    for name in ("one step", "two steps", "real"):
+    for name in ("one_step", "two_step", "floor"):
         expected = a[name]["fd_lite0"]["value"]
         assert b[name]["fd_lite0"]["value"] == pytest.approx(expected, rel=1e-3)
     assert "written:" in job.said(0) and "written:" not in job.said(1)

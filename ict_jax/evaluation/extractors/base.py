@@ -8,6 +8,9 @@ from jaxtyping import Array, Float, UInt8
 
 from ict_jax.core.errors import require
 
+CLASSIFIER = "classifier"
+"""The extractor that is trained on the data set itself; the others are pretrained."""
+
 
 class Extracted(NamedTuple):
     """What a network says of a batch.
@@ -27,14 +30,16 @@ class Extractor(NamedTuple):
     Attributes:
       name: under which its scores are reported.
       weights: a tree of arrays.
-      apply: `apply(weights, images)`, of images uint8 [b, h, w, 3] of any size; traceable.
+      apply: `apply(weights, images)`, of images uint8 [b, h, w, c] of any size; traceable.
       digest: SHA-256 of the weights, to tell apart statistics of different networks.
+      scale: features are divided by it, in float64, before they are compared.
     """
 
     name: str
     weights: Any
-    apply: Callable[[Any, UInt8[Array, "b h w 3"]], Extracted]
+    apply: Callable[[Any, UInt8[Array, "b h w c"]], Extracted]
     digest: str
+    scale: float = 1.0
 
 
 def to_rgb(images: Any) -> Any:

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from ict_jax.checkpoints.interop.torch_file import Named
-from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images
+from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images, to_rgb
 from ict_jax.evaluation.extractors.inception_layers import (
     STAGES,
     Chain,
@@ -82,6 +82,7 @@ def inception_taps(
     Raises:
       ArgumentError: images are of another shape or type.
     """
+    images = to_rgb(images)
     check_images(images)
     x = (resize_tf1(images.astype(jnp.float32), SIZE) - 128) / 128
     taps = {}

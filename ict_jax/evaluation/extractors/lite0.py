@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from ict_jax.checkpoints.interop.arrays import check_arrays, file_digest
 from ict_jax.checkpoints.interop.torch_file import Named, read_torch_file
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images
+from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images, to_rgb
 from ict_jax.evaluation.extractors.layers import (
     EXACT,
     NORM,
@@ -155,7 +155,8 @@ def _fold(arrays: Named, what: str) -> Weights:
     return weights | {"_fc": {"kernel": arrays["_fc.weight"].T, "bias": arrays["_fc.bias"]}}
 
 
-def _extract(weights: Weights, images: UInt8[Array, "b h w 3"]) -> Extracted:
+def _extract(weights: Weights, images: UInt8[Array, "b h w c"]) -> Extracted:
+    images = to_rgb(images)
     check_images(images)
     x = (_enlarge(images.astype(jnp.float32)) - 127) / 128
     x = jax.nn.relu6(convolve(x, **weights["_conv_stem"], stride=2))

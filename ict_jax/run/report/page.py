@@ -11,7 +11,7 @@ from ict_jax.run.report.charts import MOST_POINTS, charts, require_matplotlib
 from ict_jax.run.report.html import figure, paragraph, section, tiles, unfolding, whole
 from ict_jax.run.report.png import Picture, reduced
 from ict_jax.run.report.read_run import Left
-from ict_jax.run.report.score_tables import number, scores_section, value_of
+from ict_jax.run.report.score_tables import distance_of, number, rows_of, scores_section
 from ict_jax.runtime.console import format_secs
 
 SMALL = 331
@@ -98,12 +98,12 @@ def _training_facts(left: Left) -> list[tuple[str, str]]:
 
 def _score_facts(left: Left) -> list[tuple[str, str]]:
     """The distances of samples, as multiples of the floor."""
-    scores = left.held_out_scores
-    floor = value_of(scores, "floor", "fd")
+    rows = rows_of(left.held_out_scores)
+    floor = distance_of(rows.get("floor", {}))
     return [
         (f"Fréchet distance ÷ floor, {what}", f"{value / floor:.2f}")
         for name, what in KINDS.items()
-        if (value := value_of(scores, name, "fd")) is not None and floor
+        if (value := distance_of(rows.get(name, {}))) is not None and floor
     ]
 
 

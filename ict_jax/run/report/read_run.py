@@ -14,6 +14,7 @@ from ict_jax.checkpoints.directory import DIRECTORY, is_whole
 from ict_jax.config.objective import build_discretization, has_levels
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.schedules import Stage
+from ict_jax.evaluation.score_file import HELD_OUT_FILE, as_record
 from ict_jax.run.provenance import read_starts
 from ict_jax.run.report.events import Curve, read_scalars
 from ict_jax.run.report.png import Picture, as_picture
@@ -25,7 +26,6 @@ SHOWN_STEPS = 12
 PAPER_SIGMA_RANGE = (0.002, 80.0)
 """Taken where the config does not say."""
 
-HELD_OUT_FILE = "scores.json"
 SCORES_NAME = re.compile(r"scores(_.*)?\.json")
 GRID_NAME = re.compile(r"(one_step|two_step|heun)_(\d+)\.png")
 
@@ -211,7 +211,8 @@ def _scores(files: dict[str, epath.Path], notes: list[str]) -> dict[str, dict[st
     names = [name for name in files if SCORES_NAME.fullmatch(name)]
     names.sort(key=lambda name: (name != HELD_OUT_FILE, name))
     read = {
-        name: _noted(files[name], lambda at=files[name]: _json_object(at), notes) for name in names
+        name: _noted(files[name], lambda at=files[name]: as_record(_json_object(at)), notes)
+        for name in names
     }
     return {name: scores for name, scores in read.items() if scores is not None}
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from ict_jax.evaluation.score_file import DISTANCES, SPREADS
 from ict_jax.run.report.html import paragraph, section, table, unfolding
-from ict_jax.run.report.read_run import HELD_OUT_FILE, Left
+from ict_jax.run.report.read_run import Left
 
 ROWS = {
     "one_step": "one step",
@@ -13,7 +14,7 @@ ROWS = {
     "gaussian": "moment-matched Gaussian",
     "noise": "pure noise",
 }
-NEAREST = {**ROWS, "held_out": "held-out real images"}
+FORMS = {"confident": ".1%"}
 NO_SCORES = (
     "There are no scores in this work directory yet.",
     "They are written at the end of a run with evaluation.at_end, and by "
@@ -24,114 +25,96 @@ NO_SCORES = (
 def scores_section(left: Left) -> str:
     """The content of the files of scores, or how to get them."""
     parts = []
-    for file, scores in left.scores.items():
-        if file == HELD_OUT_FILE:
-            parts += [*_held_out(scores), *_nearest(scores)]
-        else:
-            parts += _by_protocol(scores)
-        parts.append(unfolding(file, scores))
+    for file, record in left.scores.items():
+        parts += [*_distances(record), *_nearest(record), unfolding(file, record)]
     if not left.scores:
         parts = [paragraph(text) for text in NO_SCORES]
     return section("Scores", *parts)
 
 
-def _held_out(scores: dict[str, Any]) -> list[str]:
-    """Distances to held-out images, of each set beside the floor and the ceilings."""
-    floor = value_of(scores, "floor", "fd")
-    rows = []
-    for name in sorted(scores, key=lambda name: [*ROWS, name].index(name)):
-        fd = value_of(scores, name, "fd")
-        if fd is not None:
-            kid = number(value_of(scores, name, "kid"), ".4f")
-            rows.append(
-                [
-                    ROWS.get(name, name),
-                    number(fd, ".3f") + _spread(value_of(scores, name, "fd_std"), ".3f"),
-                    number(fd / floor, ".2f") if floor else "-",
-                    kid + _spread(value_of(scores, name, "kid_std"), ".4f"),
-                    number(value_of(scores, name, "confident"), ".1%"),
-                ]
-            )
+def rows_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The scores of each set of images, by its name, in the order of `ROWS`."""
+    found = record.get("scores")
+    rows = found if isinstance(found, dict) else {}
+    rows = {name: row for name, row in rows.items() if isinstance(row, dict)}
+    return {name: rows[name] for name in sorted(rows, key=lambda n: [*ROWS, n].index(n))}
+
+
+def distance_of(row: dict[str, Any]) -> float | None:
+    """The Fréchet distance of a row, None if there is no such number."""
+    values = [score.get("value") for score in _scores(row, DISTANCES).values()]
+    return next((value for value in values if _is_number(value)), None)
+
+
+def _scores(row: dict[str, Any], prefix: str | tuple[str, ...] = "") -> dict[str, dict[str, Any]]:
+    return {
+        name: score
+        for name, score in row.items()
+        if isinstance(score, dict) and "value" in score and name.startswith(prefix)
+    }
+
+
+def _distances(record: dict[str, Any]) -> list[str]:
+    """All scores of each set of images, beside the floor and the baselines."""
+    rows = rows_of(record)
     if not rows:
         return []
-    head = ["", "Fréchet distance", "÷ floor", "KID", "confident"]
-    note = (
-        f"At step {number(scores.get('step'), ',')}, against {number(scores.get('n'), ',')} "
-        f"held-out real images of {scores.get('dataset', 'the data set')} at a time; mean ± "
-        f"standard deviation of {number(scores.get('splits'), ',')} random splits; second sigma "
-        f"{number(scores.get('second_sigma'), 'g')}. Distances are measured in features of a small "
-        "classifier of the same data set: good for comparing runs on it, and no FID."
-    )
-    return [
-        table(head, rows, caption="Distance to held-out real images; lower is better"),
-        paragraph(note),
-    ]
+    columns = list(dict.fromkeys(name for row in rows.values() for name in _scores(row)))
+    floor = distance_of(rows.get("floor", {}))
+    cells = []
+    for name, row in rows.items():
+        distance = distance_of(row)
+        ratio = distance / floor if distance is not None and floor else None
+        scores = [_cell(_scores(row).get(column), column) for column in columns]
+        shown = [ROWS.get(name, name), number(row.get("n"), ","), number(ratio, ".2f"), *scores]
+        cells.append(shown)
+    head = ["", "n", "÷ floor", *(column.replace("_", " ") for column in columns)]
+    caption = f"Scores by the protocol {record.get('protocol')}; lower distances are better"
+    return [table(head, cells, caption=caption), paragraph(_note(record))]
 
 
-def _by_protocol(scores: dict[str, Any]) -> list[str]:
-    """What is stated as a value with its standard error, of each set of samples."""
-    found = scores.get("scores")
-    sets = found if isinstance(found, dict) else {}
-    sets = {name: row for name, row in sets.items() if isinstance(row, dict)}
-    columns = dict.fromkeys(
-        key
-        for row in sets.values()
-        for key, score in row.items()
-        if isinstance(score, dict) and "value" in score
-    )
-    rows = [
-        [name, number(row.get("n"), ","), *(_with_error(row.get(key)) for key in columns)]
-        for name, row in sets.items()
-    ]
+def _note(record: dict[str, Any]) -> str:
     extractor, reference = (
-        at.get("name") if isinstance(at := scores.get(key), dict) else None
-        for key in ("extractor", "reference")
+        at if isinstance(at := record.get(key), dict) else {} for key in ("extractor", "reference")
     )
     note = (
-        f"At step {number(scores.get('step'), ',')}, in features of {extractor}, against "
-        f"{reference}; ± standard errors."
+        f"At step {number(record.get('step'), ',')}, in features of {extractor.get('name')}, "
+        f"against {reference.get('name')}; "
     )
-    if scores.get("as_the_protocol") is False:
+    if "splits" in reference:
+        note += (
+            f"± standard deviations of {number(reference['splits'], ',')} random splits, second "
+            f"sigma {number(record.get('second_sigma'), 'g')}. The network of the features was "
+            "trained on the same data set: good for comparing runs on it, and no FID."
+        )
+    else:
+        note += "± standard errors."
+    if record.get("as_the_protocol") is False:
         note += " Not with the number of samples or the seeds of the protocol."
-    head = ["", "n", *(key.replace("_", " ") for key in columns)]
-    return [
-        table(head, rows, caption=f"Scores by the protocol {scores.get('protocol')}"),
-        paragraph(note),
-    ]
+    return note
 
 
-def _with_error(score: Any) -> str:
-    if not isinstance(score, dict):
+def _cell(score: dict[str, Any] | None, name: str) -> str:
+    if score is None:
         return "-"
-    error = score.get("standard_error", score.get("std_of_splits"))
-    return number(score.get("value"), ".4f") + _spread(error, ".4f")
+    form = FORMS.get(name, ".4f")
+    spread = next((score[key] for key in SPREADS if key in score), None)
+    text = number(score["value"], form)
+    return text + (f" ± {spread:{form}}" if _is_number(spread) else "")
 
 
-def _nearest(scores: dict[str, Any]) -> list[str]:
+def _nearest(record: dict[str, Any]) -> list[str]:
     """How far samples are from the training images."""
-    nearest = scores.get("nearest_training_image")
-    if not isinstance(nearest, dict):
-        return []
     rows = [
-        [
-            NEAREST.get(name, name),
-            *(number(value_of(nearest, name, key), ".3f") for key in ("median", "percentile_5")),
-        ]
-        for name in nearest
+        ["held-out real images" if name == "floor" else ROWS.get(name, name)]
+        + [number(found.get(key), ".3f") for key in ("median", "percentile_5")]
+        for name, row in rows_of(record).items()
+        if isinstance(found := row.get("nearest_training_image"), dict)
     ]
+    if not rows:
+        return []
     caption = "Distance to the nearest training image, in pixels of [-1, 1]; copies have 0"
     return [table(["", "median", "5th percentile"], rows, caption=caption)]
-
-
-def _spread(value: Any, form: str) -> str:
-    return f" ± {value:{form}}" if _is_number(value) else ""
-
-
-def value_of(scores: dict[str, Any], name: str, key: str) -> float | None:
-    """The number `scores[name][key]`, None if there is no such number."""
-    row = scores.get(name)
-    value = row.get(key) if isinstance(row, dict) else None
-    return value if _is_number(value) else None
 
 
 def number(value: Any, form: str) -> str:

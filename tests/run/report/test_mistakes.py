@@ -176,11 +176,14 @@ def test_damaged_scores_and_another_config_are_noted(quiet):
     ("scores", "text"),
     [
         ({}, "Scores scores.json {}"),
-        ({"scores": [1], "extractor": 1}, "by the protocol None n At step -, in features of None"),
-        ({"scores": {"a": 1, "b": {"fid": {"value": "x"}}}}, "protocol None n fid b - - At step"),
-        ({"one_step": 3, "floor": {"fd": "x"}, "step": "x"}, "Scores scores.json {"),
-        ({"one_step": {"fd": 1.0}}, "confident one step 1.000 - - - At step -, against -"),
-        ({"nearest_training_image": {"<b>": 1}}, "copies have 0 median 5th percentile <b> - -"),
+        ({"scores": [1], "extractor": 1}, 'scores.json { "scores": [ 1 ], "extractor": 1 }'),
+        ({"scores": {"a": 1, "b": {"fid": {"value": "x"}}}}, "÷ floor fid b - - - At step -, in"),
+        ({"one_step": 3, "floor": {"fd": "x"}, "step": "x"}, "against real - - - - - At step -"),
+        ({"one_step": {"fd": 1.0}}, "confident one step - - 1.0000 - - At step -, in features"),
+        (
+            {"one_step": {}, "nearest_training_image": {"one_step": {"<b>": 1}}},
+            "copies have 0 median 5th percentile one step - -",
+        ),
     ],
 )
 def test_scores_of_another_form_are_shown_as_far_as_they_go(quiet, scores, text):

@@ -68,8 +68,8 @@ def test_a_finished_run_is_shown_whole(page):
         "noise levels N 41 of 41",
         "Fréchet distance ÷ floor, one step 2.07",
         "Samples in two steps, step 20, second sigma 3.42",
-        "one step 0.517 ± 0.104 2.07 0.0250 ± 0.0100 97.4%",
-        "floor: real against real 0.250 ± 0.114 1.00",
+        "one step 300 2.07 0.5170 ± 0.1040 0.0250 ± 0.0100 97.4%",
+        "floor: real against real 300 1.00 0.2500 ± 0.1140",
         "held-out real images 2.140 1.400",
         '"ema_decay": 0.999',
         "at step 0, 1 cpu device(s)",
@@ -125,13 +125,15 @@ def test_a_page_is_the_same_each_time_it_is_written(run):
 def test_every_name_is_escaped(tmp_path):
     name = "<b>&amp;'\"<script>"
     made = make_run(tmp_path / "<i>run&lt;", report_every=400, data={"name": name})
-    (made / "scores.json").write_text('{"dataset": "<u>", "<s>": {"fd": 1}, "step": 20}')
+    rows = {"<s>": {"n": 3, "fd_<tt>": {"value": 1}}}
+    scores = {"protocol": "<u>", "extractor": {"name": "<em>"}, "scores": rows, "step": 20}
+    (made / "scores.json").write_text(json.dumps(scores))
     (made / "real.png").write_text("<em>")
     write_events(made, {20: {f"eval/$\\frac{tag}": 1.0 for tag in ("<tt>\x01", "\"onload='x'$")}})
     page = Page(report(read_run(made)))
     assert not [name for _, at in page.tags for name in at if name.startswith("on")]
     assert not {"b", "script", "i", "u", "s", "em", "tt"} & {tag for tag, _ in page.tags}
-    for text in (name, "<i>run&lt;", "<u>", "<s> 1.000 -", "$\\frac<tt>"):
+    for text in (name, "<i>run&lt;", "<u>", "<s> 3 - 1.0000", "of <em>", "fd <tt>", "$\\frac<tt>"):
         assert text in page.text, text
 
 
@@ -261,8 +263,9 @@ def test_scores_by_protocols_and_while_training_keep_their_names(tmp_path):
     }
     (made / "scores_cifar10-train-50k.json").write_text(json.dumps(record))
     text = Page(report(read_run(made))).text
-    assert "Scores by the protocol cifar10-train-50k n fid inception score one_step 500" in text
-    assert "500 2.8300 ± 0.0200 9.5000 ± 0.1000 real 300 1.0000 ± 0.0100 - At step 20" in text
+    assert "protocol cifar10-train-50k; lower distances are better n ÷ floor fid inception" in text
+    assert "one step 500 2.83 2.8300 ± 0.0200 9.5000 ± 0.1000 floor: real" in text
+    assert "against real 300 1.00 1.0000 ± 0.0100 - At step 20" in text
     assert "against cifar10, training split; ± standard errors. Not with the number" in text
     assert text.index("moment-matched Gaussian") < text.index("cifar10-train-50k")
     assert "Score: fid of 5000" in text

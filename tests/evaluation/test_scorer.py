@@ -1,4 +1,4 @@
-"""Scores by protocol: drawing, resuming, references, on one device and on four."""
+"""Drawing, resuming, references and scores, on one device and on four."""
 
 import hashlib
 import subprocess
@@ -19,16 +19,17 @@ from ict_jax.config.training import build_dataset
 from ict_jax.core.errors import Diverged, NotSaved
 from ict_jax.data import ImageSet
 from ict_jax.evaluation import references
-from ict_jax.evaluation.evaluator import Evaluator
+from ict_jax.evaluation.against_set import AgainstSet, distance_name, measure
+from ict_jax.evaluation.evaluator import Evaluator, SampleGrids
 from ict_jax.evaluation.extractors import Extracted, Extractor
-from ict_jax.evaluation.features import PARTS, Collected
+from ict_jax.evaluation.features import PARTS, Collected, FeatureExtractor
 from ict_jax.evaluation.grids import save_png
-from ict_jax.evaluation.measure import distance_name, measure
 from ict_jax.evaluation.metrics.frechet import frechet_distance, frechet_standard_error, moments
-from ict_jax.evaluation.protocol_scorer import ProtocolScorer, table
 from ict_jax.evaluation.protocols import check_data, find_protocol
 from ict_jax.evaluation.references import Reference, reference_of, reference_of_file
 from ict_jax.evaluation.sampler import Sampler
+from ict_jax.evaluation.score_file import table
+from ict_jax.evaluation.scorer import Scorer
 from ict_jax.evaluation.search import Distances
 from ict_jax.evaluation.seed_labels import even_labels, labels_as_in
 from ict_jax.training.parallel import make_mesh, replicated
@@ -61,27 +62,35 @@ def model(dataset):
     return config, build_init_params(config)(jax.random.key(0))
 
 
-def reference_for(features, name="real"):
-    return Reference(name, "0" * 64, len(features), moments(features), features)
+def reference_for(features, extractor=EXTRACTOR, mesh=None):
+    extract = FeatureExtractor(extractor, mesh or make_mesh(), 16)
+    return Reference("real", "0" * 64, len(features), moments(features), features, extract)
 
 
 def scorer(
-    model, directory, *, mesh=None, n=37, draw=None, extractor=EXTRACTOR, labels=None, **options
+    model,
+    directory,
+    *,
+    mesh=None,
+    n=37,
+    draw=None,
+    extractor=EXTRACTOR,
+    labels=None,
+    held_out=None,
+    **options,
 ):
     config, params = model
     mesh = mesh or make_mesh()
     rng = np.random.default_rng(1)
-    return ProtocolScorer(
-        extractor,
-        reference_for(rng.standard_normal((200, 12))),
-        draw or build_draw(config),
-        mesh,
+    reference = reference_for(rng.standard_normal((200, 12)), extractor, mesh)
+    draw = draw or build_draw(config)
+    return Scorer(
+        Sampler(draw, mesh, **sampler_arguments(config), batch_size=16),
         jax.device_put(params, replicated(mesh)),
-        seeds=range(n),
-        labels=labels,
+        AgainstSet(reference, held_out),
+        range(n),
+        labels,
         directory=epath.Path(directory),
-        batch_size=16,
-        **sampler_arguments(config),
         **options,
     )
 
@@ -95,7 +104,7 @@ def test_one_device_and_four_agree(model, tmp_path):
     assert len(a.features) == len(b.images) == 37
     assert (a.images == b.images).mean() >= 0.999
     np.testing.assert_allclose(a.features, b.features, atol=1e-5)
-    scores, others = one.scores(sigmas), four.scores(sigmas)
+    scores, others = (each.scores({"two_step": sigmas})["two_step"] for each in (one, four))
     name = "fd_projection"
     assert scores[name]["value"] == pytest.approx(others[name]["value"], rel=1e-4)
     assert scores["kid"]["value"] == pytest.approx(others["kid"]["value"], rel=1e-4)
@@ -120,12 +129,14 @@ def test_other_classes_are_other_samples(model, tmp_path):
 
 
 def test_distances_and_floor_are_of_as_many_as_they_say(model, dataset, tmp_path):
-    few = scorer(model, tmp_path, n=20)
-    features, moments_of_real = few.samples((80.0,)).features, few.reference.moments
-    expected = frechet_distance(moments(features[:9]), moments_of_real)
-    assert few.distance_of_first((80.0,), 9) == pytest.approx(expected, rel=1e-6)
-    assert few.floor(dataset.validation)["n"] == 20
-    whole = frechet_distance(moments(features), moments_of_real)
+    few = scorer(model, tmp_path, n=20, held_out=dataset.validation.images[:9])
+    features, real = few.samples((80.0,)).features, few.comparison.reference.moments
+    expected = frechet_distance(moments(features[:9]), real)
+    rows = few.scores({"one_step": (80.0,)})
+    found = rows["one_step"]["distance_of_as_many_as_floor"]
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert (rows["one_step"]["n"], rows["floor"]["n"]) == (20, 9)
+    whole = frechet_distance(moments(features), real)
     assert few.distance((80.0,)) == pytest.approx(whole, rel=1e-6)
     assert not list(tmp_path.iterdir())  # a search keeps no samples
 
@@ -198,15 +209,15 @@ class Stopped(Exception):
 def test_an_interrupted_evaluation_goes_on(model, tmp_path, monkeypatch):
     expected = scorer(model, tmp_path / "whole").samples((80.0,))
     broken = scorer(model, tmp_path / "broken")
-    outputs, drawn = broken._sampler.outputs, []
+    batches, drawn = broken._sampler.batches, []
 
     def some(params, seeds, *rest):
         drawn.append(list(seeds))
         if len(drawn) == 4:
             raise Stopped
-        return outputs(params, seeds, *rest)
+        return batches(params, seeds, *rest)
 
-    monkeypatch.setattr(broken._sampler, "outputs", some)
+    monkeypatch.setattr(broken._sampler, "batches", some)
     with pytest.raises(Stopped):
         broken.samples((80.0,))
     again = broken.samples((80.0,))
@@ -247,7 +258,7 @@ def test_references_are_kept_by_content(dataset, tmp_path, monkeypatch):
     mesh = make_mesh()
 
     def found(data=dataset.train, extractor=EXTRACTOR):
-        return reference_of("digits", data, extractor, mesh)
+        return reference_of("digits", data, FeatureExtractor(extractor, mesh))
 
     first = found()
     features = np.asarray(project(EXTRACTOR.weights, jnp.asarray(dataset.train.images)).features)
@@ -290,7 +301,7 @@ def reference_file(path, **changes):
 def test_reference_files(tmp_path):
     path, extractor = tmp_path / "reference.npz", extractor_for(256)
     arrays = reference_file(path)
-    found = reference_of_file(str(path), extractor, make_mesh(), (16, 16, 3))
+    found = reference_of_file(str(path), FeatureExtractor(extractor, make_mesh()), (16, 16, 3))
     np.testing.assert_array_equal(found.moments.mean, arrays["mu"])
     assert found.features.shape == (20, 12) and found.size is None
     assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -308,15 +319,21 @@ def test_reference_files(tmp_path):
 def test_wrong_reference_files_are_refused(changes, message, tmp_path):
     reference_file(tmp_path / "r.npz", **changes)
     with pytest.raises(ict_jax.ArgumentError, match=message):
-        reference_of_file(str(tmp_path / "r.npz"), extractor_for(256), make_mesh(), (16, 16, 3))
+        reference_of_file(
+            str(tmp_path / "r.npz"), FeatureExtractor(extractor_for(256), make_mesh()), (16, 16, 3)
+        )
 
 
 def test_missing_and_damaged_reference_files_are_refused(tmp_path):
     with pytest.raises(ict_jax.ArgumentError, match="is not a file; give OpenAI's VIRTUAL_imag"):
-        reference_of_file(str(tmp_path / "no.npz"), EXTRACTOR, make_mesh(), (8, 8, 3))
+        reference_of_file(
+            str(tmp_path / "no.npz"), FeatureExtractor(EXTRACTOR, make_mesh()), (8, 8, 3)
+        )
     (tmp_path / "r.npz").write_bytes(b"no archive")
     with pytest.raises(ict_jax.ArgumentError, match="is not a reference file"):
-        reference_of_file(str(tmp_path / "r.npz"), EXTRACTOR, make_mesh(), (8, 8, 3))
+        reference_of_file(
+            str(tmp_path / "r.npz"), FeatureExtractor(EXTRACTOR, make_mesh()), (8, 8, 3)
+        )
 
 
 def test_protocols():
@@ -340,15 +357,16 @@ def test_every_score_has_its_uncertainty():
     rng = np.random.default_rng(0)
     features = rng.standard_normal((60, 4)).astype(np.float32)
     samples = Collected(features, rng.standard_normal((60, 7)).astype(np.float32), None)
-    real = reference_for(rng.standard_normal((80, 4)))
-    scores = measure(samples, real, "inception-2015-12-05")
+    named = EXTRACTOR._replace(name="inception-2015-12-05")
+    real = reference_for(rng.standard_normal((80, 4)), named)
+    scores = measure(samples, real)
     assert set(scores) == {"n", "fid", "kid", "precision", "recall", "inception_score"}
     assert scores["fid"]["value"] == frechet_distance(moments(features), real.moments)
     assert all(score["standard_error"] > 0 for score in (scores["fid"], scores["kid"]))
     assert scores["kid"]["subset"] == 30
-    text = table({"one step": scores}, "inception-2015-12-05")
+    text = table({"scores": {"one_step": scores}})
     assert "fid" in text and "inception_score" in text and f"{scores['fid']['value']:.4f}" in text
-    few = measure(Collected(features[:4], None, None), real, "lite0")
+    few = measure(Collected(features[:4], None, None), reference_for(real.features))
     assert "at most 3" in few["warning"] and "inception_score" not in few
 
 
@@ -393,8 +411,9 @@ def test_numbers_are_computed_once(tmp_path):
 def evaluator(model, dataset, extractor, **options):
     config, _ = model
     sampler = Sampler(build_draw(config), make_mesh(), **sampler_arguments(config))
-    arguments = sampling_arguments(config) | options
-    return Evaluator(dataset, sampler, **arguments | {"extractor": extractor})
+    grids = SampleGrids(sampler, **sampling_arguments(config))
+    options = {**config.evaluation, **options, "extractor": extractor}
+    return Evaluator(dataset, grids, **options)
 
 
 def test_scores_while_training_by_a_pretrained_network(model, dataset, tmp_path, monkeypatch):

@@ -1,8 +1,9 @@
-"""Every score of a set of samples, from their features."""
+"""Comparison of samples with a whole set of real images, in the features of any extractor."""
 
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from ict_jax.evaluation.extractors.weights import INCEPTION
 from ict_jax.evaluation.features import Collected
@@ -27,13 +28,12 @@ def distance_name(extractor: str) -> str:
     return "fid" if extractor == INCEPTION else f"fd_{extractor}"
 
 
-def measure(samples: Collected, reference: Reference, extractor: str) -> dict[str, Any]:
+def measure(samples: Collected, reference: Reference) -> dict[str, Any]:
     """All scores that apply, each with its uncertainty.
 
     Args:
-      samples: described by the extractor.
-      reference: described by the same.
-      extractor: its name.
+      samples: in the features of the reference.
+      reference: real images.
 
     Returns:
       `n`; the Fréchet distance, with the standard error from the draw of the samples; `kid`, over
@@ -44,6 +44,7 @@ def measure(samples: Collected, reference: Reference, extractor: str) -> dict[st
     Raises:
       ArgumentError: features are not finite, or too few.
     """
+    extractor = reference.extract.extractor.name
     features, n = samples.features, len(samples.features)
     own = moments(features)
     scores: dict[str, Any] = {
@@ -73,3 +74,50 @@ def measure(samples: Collected, reference: Reference, extractor: str) -> dict[st
     if note is not None:
         scores["warning"] = note
     return scores
+
+
+class AgainstSet:
+    """Compare samples with one set of real images, as FID does. The protocols but `held-out`."""
+
+    needs_images = False
+
+    def __init__(self, reference: Reference, held_out: UInt8[np.ndarray, "n h w c"] | None = None):
+        """Prepare.
+
+        Args:
+          reference: the real images.
+          held_out: real images that are not in the reference, for the floor.
+        """
+        self.reference, self.extract = reference, reference.extract
+        self._held_out = None if held_out is None or len(held_out) < 4 else held_out
+
+    def record(self) -> dict[str, Any]:
+        """What makes scores comparable, for the results."""
+        reference, extractor = self.reference, self.extract.extractor
+        return {
+            "extractor": {"name": extractor.name, "sha256": extractor.digest},
+            "reference": {
+                "name": reference.name,
+                "sha256": reference.digest,
+                "n": reference.size,
+                "features": len(reference.features),
+            },
+        }
+
+    def distance(self, samples: Collected) -> float:
+        """Fréchet distance to the reference."""
+        return frechet_distance(moments(samples.features), self.reference.moments)
+
+    def scores(self, samples: Collected) -> dict[str, Any]:
+        """As `measure`; and the distance of as many samples as the floor has images."""
+        scores = measure(samples, self.reference)
+        if self._held_out is not None:
+            first = samples._replace(features=samples.features[: len(self._held_out)])
+            scores["distance_of_as_many_as_floor"] = self.distance(first)
+        return scores
+
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        """Scores of real images that are not in the reference, `floor`, if there are any."""
+        if self._held_out is None:
+            return {}
+        return {"floor": measure(self.extract(self._held_out), self.reference)}
