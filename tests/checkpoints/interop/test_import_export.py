@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import flax.serialization
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,9 @@ from ml_collections import ConfigDict
 import ict_jax
 from configs import cifar10_ict, digits, imagenet64_ict, openai_cifar10
 from ict_jax.checkpoints import Loaded, interop, load_consistency_fn, load_ema
+from ict_jax.checkpoints.interop.arrays import export_arrays
 from ict_jax.checkpoints.interop.diffusers import ADM_IS
+from ict_jax.checkpoints.interop.name_maps import jcm_layout
 from ict_jax.checkpoints.weights import write_ema
 from ict_jax.cli import common, evaluate, export_weights, import_weights, sample
 from ict_jax.config.check import check_config, resolve
@@ -74,6 +77,33 @@ def test_openai_checkpoint_gives_the_published_outputs(tmp_path, capsys):
         out = jax.jit(f)(jnp.asarray(data["x"]), jnp.asarray(data["sigma"]))
     np.testing.assert_allclose(out, data["D"], atol=2e-5)
     assert config.model.num_res_blocks == 2 and config.init_from is None
+    # It has no training state, and is neither overwritten nor called damaged.
+    with pytest.raises(
+        ict_jax.ArgumentError, match=r"has no state: if it is of imported .* --init_from"
+    ):
+        loop.train(smoke_config(), tmp_path / "run")
+
+
+def import_smallest(directory, form):
+    """Imports random weights of a network of one block, which compiles in a moment."""
+    sizes = {"channels": 8, "channel_mult": (1,), "attention_resolutions": (16,)}
+    config = tiny_cifar10(form, num_res_blocks=1, **sizes)
+    params = random_loaded(config).params
+    flat = export_arrays(params, jcm_layout(build_model(config), (16, 16, 3)))
+    tree = flax.traverse_util.unflatten_dict(flat, sep="/")
+    (directory / "file").write_bytes(flax.serialization.msgpack_serialize({"params_ema": tree}))
+    return call(
+        import_weights,
+        f"--config=configs/openai_cifar10.py:{form}",
+        *as_flags(config),
+        f"--source={directory}/file",
+        f"--out={directory}/run",
+    )
+
+
+@in_this_process
+def test_an_import_is_sampled_in_one_step_and_in_two(tmp_path):
+    assert import_smallest(tmp_path, "full") == 0
     assert call(sample, f"--checkpoint={tmp_path}/run", "--seeds=0-3", f"--out={tmp_path}/s") == 0
     images = np.load(tmp_path / "s" / "samples.npz")["images"]
     assert images.shape == (4, 16, 16, 3) and images.std() > 1
@@ -82,22 +112,11 @@ def test_openai_checkpoint_gives_the_published_outputs(tmp_path, capsys):
     saved = np.load(tmp_path / "s" / "samples.npz")
     np.testing.assert_array_equal(saved["sigmas"], ict_jax.karras_sigmas(3)[:0:-1])
     assert (saved["images"] != images).any()
-    # It has no training state, and is neither overwritten nor called damaged.
-    with pytest.raises(
-        ict_jax.ArgumentError, match=r"has no state: if it is of imported .* --init_from"
-    ):
-        loop.train(smoke_config(), tmp_path / "run")
 
 
 @in_this_process
 def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
-    assert 0 == call(
-        import_weights,
-        "--config=configs/openai_cifar10.py:edm",
-        *as_flags(tiny_cifar10()),
-        f"--source={golden.MSGPACK}",
-        f"--out={tmp_path}/run",
-    )
+    assert import_smallest(tmp_path, "edm") == 0
     assert "parameters of a diffusion model" in capsys.readouterr().out
     arguments = [f"--checkpoint={tmp_path}/run", "--seeds=0-2", f"--out={tmp_path}/s"]
     assert call(sample, *arguments, "--steps=3") == 0
