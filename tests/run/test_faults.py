@@ -6,8 +6,7 @@ import pytest
 
 from experiments.faults import COUNTS, FEW, Trials
 
-# In one group, so that one worker makes the undisturbed runs for all.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

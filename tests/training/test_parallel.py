@@ -26,8 +26,6 @@ from ict_jax.training import parallel
 from ict_jax.training.step import empty_metrics
 from tests.helpers import smoke_config
 
-pytestmark = pytest.mark.xdist_group("parallel")  # one worker compiles what several tests use
-
 STEPS = 50
 RANGE = {"sigma_min": 0.002, "sigma_max": 80.0}
 
