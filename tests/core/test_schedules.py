@@ -65,6 +65,13 @@ def test_law_without_arguments_is_the_papers():
     np.testing.assert_allclose(weights / weights.sum(), law(41), rtol=1e-9)
 
 
+def test_the_law_keeps_its_digits_far_above_its_mean():
+    sigmas = np.array([1.0, 1.1, 80.0])
+    above = scipy.stats.norm.sf(np.log(sigmas) + 20)
+    weights = ict_jax.lognormal_law(p_mean=-20.0, p_std=1.0)(sigmas)
+    np.testing.assert_allclose(weights, 2 * (above[:-1] - above[1:]), rtol=1e-9)
+
+
 def drawn_law(disc, row, n):
     """Exact probabilities of the integer draw."""
     edges = np.concatenate([[0], disc.thresholds[row, : n - 2].astype(float), [2.0**32]])

@@ -84,7 +84,7 @@ def test_openai_checkpoint_gives_the_published_outputs(tmp_path, capsys):
         loop.train(smoke_config(), tmp_path / "run")
 
 
-def import_smallest(directory, form):
+def import_smallest(directory, form, *flags):
     """Imports random weights of a network of one block, which compiles in a moment."""
     sizes = {"channels": 8, "channel_mult": (1,), "attention_resolutions": (16,)}
     config = tiny_cifar10(form, num_res_blocks=1, **sizes)
@@ -98,6 +98,7 @@ def import_smallest(directory, form):
         *as_flags(config),
         f"--source={directory}/file",
         f"--out={directory}/run",
+        *flags,
     )
 
 
@@ -137,10 +138,8 @@ def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
 
 @in_this_process
 def test_scoring_an_import_needs_its_data(tmp_path, capsys, user_errors):
-    config = tiny_cifar10("full")
-    config.data.name = "digits"
-    write_ema(tmp_path, *interop.read_weights(golden.MSGPACK, config))
-    assert call(evaluate, f"--checkpoint={tmp_path}") == common.EXIT_ERROR
+    assert import_smallest(tmp_path, "full", "--config.data.name=digits") == 0
+    assert call(evaluate, f"--checkpoint={tmp_path}/run") == common.EXIT_ERROR
     assert "images of digits have shape" in capsys.readouterr().err
 
 
