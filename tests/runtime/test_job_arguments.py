@@ -76,6 +76,7 @@ CASES = [
     ("SLURM, task per node", slurm("2", tasks="1(x2)", **FOUR), by_slurm([0, 1, 2, 3])),
     ("SLURM, unequal, first", slurm("3", "0", "1", "2,1", **FOUR), by_slurm([2, 3])),
     ("SLURM, unequal, last", slurm("3", "1", "0", "2,1", **FOUR), by_slurm([0, 1, 2, 3])),
+    ("SLURM, unequal, equal first two", slurm("5", "1", "1", "2(x2),1", **FOUR), by_slurm([2, 3])),
     (
         "SLURM, a GPU bound to each",
         slurm(local="1", SLURM_GPUS_PER_TASK="1", CUDA_VISIBLE_DEVICES="0"),

@@ -160,6 +160,21 @@ def test_in_low_precision_gradients_are_added_up_in_float32(tmp_path):
     assert sum(collective.num_bytes for collective in found) >= bytes_of(trained(progress[0]))
 
 
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((64, 128), (None, "fsdp")),
+        ((128, 64), ("fsdp",)),
+        ((6, 1001), ()),  # nothing to divide
+        ((8, 8), ()),  # too small
+    ],
+)
+def test_the_longest_axis_is_cut(shape, spec):
+    mesh = parallel.make_mesh(num_devices=4, fsdp=4)
+    leaf = jax.ShapeDtypeStruct(shape, np.float32)
+    assert tuple(parallel.state_sharding(leaf, mesh).spec) == spec
+
+
 def test_all_of_the_state_is_born_cut():
     _, state = exchanged(4)
     largest = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)

@@ -125,6 +125,32 @@ def test_dropout_masks_change_from_step_to_step():
     assert len(keys) == 2 and not np.array_equal(*keys)
 
 
+def test_microbatches_have_masks_of_their_own():
+    model, bind = make_bind(dropout=0.5)
+    keys = []
+
+    def recording_bind(params, labels, key):
+        jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
+        return bind(params, labels, key)
+
+    objective = ict_jax.ict_objective(DISC)
+    make_train_step(recording_bind, objective, TX, accumulation_steps=4)(
+        new_state(model), some_batch()
+    )
+    jax.effects_barrier()
+    assert len(set(keys)) == 4
+
+
+def test_a_target_follows_by_its_decay():
+    model, bind = make_bind()
+    target = new_state(model, seed=5).params
+    state = create_state(new_state(model).params, TX, jax.random.key(1), {"target": target})
+    objective = ict_jax.ict_objective(DISC, target_decay=0.9)
+    after, _ = make_train_step(bind, objective, TX)(state, some_batch())
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, target, after.params)
+    assert norm_of_difference(after.teachers["target"], expected) < 1e-6
+
+
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulation_changes_nothing_without_dropout(parts):
     model, bind = make_bind()
@@ -172,10 +198,14 @@ def test_the_step_sets_the_stage():
 def test_metrics_by_sigma_add_up_to_the_loss():
     model, bind = make_bind()
     train_step = make_train_step(bind, ict_jax.ict_objective(DISC), TX)
-    _, metrics = train_step(new_state(model), some_batch(64))
+    state = new_state(model)
+    _, metrics = train_step(state, some_batch(64))
     bins = [m for name, m in metrics.items() if name.startswith("loss_by_sigma/")]
     assert len(bins) == len(step_module.SIGMA_BIN_EDGES) + 1
-    assert sum(int(m.count) for m in bins) == 64
+    key = jax.random.split(jax.random.fold_in(state.key, 0), 3)[1]
+    sigmas = ict_jax.ict_objective(DISC).draw(key, (64, *SHAPE), 0).sigma_hi
+    counts, _ = np.histogram(sigmas, [0, *step_module.SIGMA_BIN_EDGES, np.inf])
+    assert [int(m.count) for m in bins] == list(counts)
     assert sum(int(m.count) > 0 for m in bins) > 4
     np.testing.assert_allclose(sum(float(m.total) for m in bins), metrics["loss"].total, rtol=1e-5)
 
