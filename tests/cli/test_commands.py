@@ -204,6 +204,11 @@ def mistakes(tmp_path):
             "config.model: dropout=1.5 must be in [0, 1)",
         ),
         ("train", [SMOKE, work, "--config.seed=-1"], "config.seed=-1 must be a whole number"),
+        (
+            "train",
+            [SMOKE, work, f"--config.seed={2**32}"],
+            "config.seed=4294967296 must be a whole",
+        ),
         ("train", [SMOKE, work, "--config.total_steps=3000000000"], "must be a whole number from"),
         ("train", [SMOKE, work, "--config.discretization.rho=0.001"], "rho=0.001 must be between"),
         ("train", [SMOKE, work, "--config.optimizer.eps=0."], "eps=0.0 must satisfy"),

@@ -4,14 +4,15 @@ import importlib.util
 import inspect
 
 import jax
+import numpy as np
 import pytest
 
 import ict_jax
 from configs import base, digits
 from ict_jax.checkpoints.store import Checkpoints
-from ict_jax.config.check import check_config, is_stated, resolve
-from ict_jax.config.network import build_init_params
-from ict_jax.config.objective import CURRICULA, NOISE_LAWS
+from ict_jax.config.check import ADDED, check_config, differing_keys, is_stated, resolve
+from ict_jax.config.network import build_bind, build_init_params
+from ict_jax.config.objective import CURRICULA, NOISE_LAWS, build_discretization
 from ict_jax.config.sections import chosen
 from ict_jax.config.training import (
     build_dataset,
@@ -20,6 +21,7 @@ from ict_jax.config.training import (
     make_optimizer,
     make_train_step,
 )
+from ict_jax.core import schedules
 from ict_jax.data import Batches
 from ict_jax.evaluation.evaluator import Evaluator, SampleGrids
 from ict_jax.run import loop
@@ -388,3 +390,37 @@ def test_lpips_is_all_that_its_form_changes(name):
     del config.lpips
     config.objective.metric = "squared_l2"
     assert config.to_dict() == load(ROOT / f"configs/{name}.py", "full").to_dict()
+
+
+def test_configs_of_the_first_versions_name_what_was_in_effect():
+    new = digits.get_config("smoke").to_dict()
+    old = digits.get_config("smoke").to_dict()
+    for key in ADDED:
+        section, name = key.split(".")
+        old[section].pop(name, None)
+    assert differing_keys(old, new) == []
+    new["optimizer"]["name"] = "adam"
+    assert differing_keys(old, new) == ["optimizer.name ('radam' -> 'adam')"]
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_curricula_by_name(name):
+    config = digits.get_config("smoke")
+    config.discretization.curriculum = name
+    disc, curriculum = config.discretization, getattr(schedules, f"{name}_curriculum")
+    expected = curriculum(config.total_steps, s0=disc.s0, s1=disc.s1)
+    tables = build_discretization(config)
+    assert list(zip(tables.first_steps, tables.num_scales, strict=True)) == expected
+
+
+def test_dropout_is_on_with_a_key_and_off_without():
+    config = resolved(digits.get_config("smoke"))
+    config.model.dropout = 0.5
+    params = jax.tree.map(lambda p: p + 0.1, build_init_params(config)(jax.random.key(0)))
+    x, sigma, labels = jax.numpy.ones((2, 8, 8, 1)), jax.numpy.full(2, 2.0), jax.numpy.zeros(2, int)
+
+    def output(key):
+        return np.asarray(build_bind(config)(params, labels, key)(x, sigma))
+
+    assert (output(jax.random.key(1)) != output(jax.random.key(2))).any()
+    np.testing.assert_array_equal(output(None)[0], output(None)[1])
