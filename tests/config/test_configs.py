@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 import ict_jax
-from configs import base, digits
+from configs import base, digits, edm
 from ict_jax.checkpoints.store import Checkpoints
 from ict_jax.config.check import ADDED, check_config, differing_keys, is_stated, resolve
 from ict_jax.config.network import build_bind, build_init_params
-from ict_jax.config.objective import CURRICULA, NOISE_LAWS, build_discretization
+from ict_jax.config.objective import (
+    CURRICULA,
+    NOISE_LAWS,
+    build_discretization,
+    build_objective,
+)
 from ict_jax.config.sections import chosen
 from ict_jax.config.training import (
     build_dataset,
@@ -22,6 +27,7 @@ from ict_jax.config.training import (
     make_train_step,
 )
 from ict_jax.core import schedules
+from ict_jax.core.objectives import Draws
 from ict_jax.data import Batches
 from ict_jax.evaluation.evaluator import Evaluator, SampleGrids
 from ict_jax.run import loop
@@ -411,6 +417,14 @@ def test_curricula_by_name(name):
     expected = curriculum(config.total_steps, s0=disc.s0, s1=disc.s1)
     tables = build_discretization(config)
     assert list(zip(tables.first_steps, tables.num_scales, strict=True)) == expected
+
+
+def test_objectives_have_the_sigma_of_the_data():
+    config = edm.get_config("smoke")
+    config.precondition.sigma_data = 0.8
+    x, one = jax.numpy.zeros((1, 8, 8, 1)), jax.numpy.ones(1)
+    _, aux = build_objective(config).loss(lambda x, sigma: x, x, Draws(x, one, one))
+    np.testing.assert_allclose(aux["weight"], (1 + 0.8**2) / 0.8**2, rtol=1e-6)
 
 
 def test_dropout_is_on_with_a_key_and_off_without():

@@ -270,6 +270,15 @@ def test_optimizer_is_radam_of_the_paper():
     np.testing.assert_allclose(updates["w"], [-0.5e-4, -4e-4], rtol=1e-5)
 
 
+def test_the_learning_rate_warms_up():
+    tx, params = make_optimizer(name="adam", learning_rate=0.1, warm_up_steps=4), {"w": jnp.ones(1)}
+    state, rates = tx.init(params), []
+    for _ in range(6):
+        updates, state = tx.update({"w": jnp.ones(1)}, state, params)
+        rates.append(-float(updates["w"][0]))
+    np.testing.assert_allclose(rates, [0, 0.025, 0.05, 0.075, 0.1, 0.1], atol=1e-6)
+
+
 def test_batches_feed_every_example_once_an_epoch():
     data = ImageSet(np.zeros((10, 2, 2, 1), np.uint8), np.arange(10, dtype=np.int32))
     batches = Batches(data, 4, seed=0)
