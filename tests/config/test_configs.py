@@ -427,6 +427,17 @@ def test_objectives_have_the_sigma_of_the_data():
     np.testing.assert_allclose(aux["weight"], (1 + 0.8**2) / 0.8**2, rtol=1e-6)
 
 
+def test_a_run_starts_from_its_seed():
+    def parameters(seed):
+        config = resolved(digits.get_config("smoke"))
+        config.seed = seed
+        state = build_init_state(config)()
+        return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(state.params)])
+
+    np.testing.assert_array_equal(parameters(1), parameters(1))
+    assert (parameters(1) != parameters(2)).any()
+
+
 def test_dropout_is_on_with_a_key_and_off_without():
     config = resolved(digits.get_config("smoke"))
     config.model.dropout = 0.5
