@@ -322,6 +322,15 @@ def test_the_process_ends_after_one_sentence(tmp_path, name):
 
 
 @in_this_process
+def test_a_run_that_diverged_has_a_code_of_its_own(tmp_path, monkeypatch, capsys):
+    flags = ["--config.optimizer.learning_rate=1e30", "--config.mesh.num_devices=1"]
+    arguments = [SMOKE, f"--workdir={tmp_path}/w", *flags]
+    code, _, error = in_process("train", arguments, monkeypatch, capsys)
+    assert code == common.EXIT_DIVERGED == 3
+    assert error.startswith("diverged: ") and error.count("\n") == 1, error
+
+
+@in_this_process
 def test_sampling_mistakes_of_a_real_checkpoint(run, tmp_path, user_errors, monkeypatch, capsys):
     workdir, _ = run
     for arguments, message in [
