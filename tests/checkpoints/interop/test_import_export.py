@@ -26,7 +26,7 @@ from ict_jax.checkpoints.weights import write_ema
 from ict_jax.cli import common, evaluate, export_weights, import_weights, sample
 from ict_jax.config.check import check_config, resolve
 from ict_jax.config.network import MODELS, build_init_params, build_model
-from ict_jax.config.sampling import grid
+from ict_jax.config.sampling import karras_levels
 from ict_jax.core.errors import Diverged, NotSaved
 from ict_jax.run import loop
 from tests import golden
@@ -131,7 +131,7 @@ def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
     expected = heun(ict_jax.seed_keys(range(3)))
     difference = np.abs((np.asarray(expected) + 1) * 127.5 - saved["images"])
     assert difference.max() < 1.5 and saved["images"].std() > 1
-    assert grid(loaded.config, None) == tuple(ict_jax.karras_sigmas(40)[::-1])
+    assert karras_levels(loaded.config, None) == tuple(ict_jax.karras_sigmas(40)[::-1])
     with pytest.raises(ict_jax.ArgumentError, match="holds a diffusion model"):
         load_consistency_fn(tmp_path / "run")
 
