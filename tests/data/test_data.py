@@ -7,7 +7,7 @@ import pytest
 
 import ict_jax
 from ict_jax.data import Batches, ImageSet, load_data, root_mean_square
-from ict_jax.data.images import split_images
+from ict_jax.data.images import split_images, split_test
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,13 @@ def test_splits_are_disjoint():
     np.testing.assert_array_equal(parts["test"].images.ravel(), parts["test"].labels)
     with pytest.raises(ict_jax.ArgumentError, match="need 21 images and there are 20"):
         split_images(images, np.arange(20), {"train": 21})
+
+
+def test_images_of_a_test_split_keep_their_labels():
+    validation, test = split_test(numbered(25))
+    assert (validation.size, test.size) == (2, 23)
+    for part in (validation, test):
+        np.testing.assert_array_equal(part.images.ravel(), part.labels)
 
 
 def test_root_mean_square(digits):

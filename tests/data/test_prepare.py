@@ -218,6 +218,22 @@ def test_mistakes_with_a_folder(tmp_path):
     refused(r"'train': 0, 'validation': 0, 'test': 0\} images are left", skip_bad=True)
 
 
+def test_a_file_that_could_not_be_read_is_tried_again(tmp_path):
+    """With the same size and time, as after a disk was away."""
+    source = photos(tmp_path / "photos")
+    bad = source / "bee" / "9.jpg"
+    good = bad.read_bytes()
+    bad.write_bytes(bytes(len(good)))
+    then = bad.stat()
+    with pytest.raises(ict_jax.ArgumentError, match="1 files cannot be used"):
+        prepare.prepare_folder(source, tmp_path / "out", image_size=16, workers=1)
+    bad.write_bytes(good)
+    os.utime(bad, ns=(then.st_atime_ns, then.st_mtime_ns))
+    prepare.prepare_folder(source, tmp_path / "out", image_size=16, workers=1)
+    data = load_data("tfds:images", data_dir=str(tmp_path / "out"))
+    assert data.train.size + data.validation.size + data.test.size == 20
+
+
 def test_files_that_have_changed_are_made_again(tmp_path):
     """Under the same names: in a set begun before, and not in one that is finished."""
     source = photos(tmp_path / "photos")
@@ -377,6 +393,19 @@ def test_labels_that_are_no_classes_are_refused(prepared, tmp_path, label, in_me
         ict_jax.ArgumentError, match=r"imagenet64' has labels from .* expected 0 to"
     ):
         read()
+
+
+def test_a_damaged_tar_of_a_class_is_not_taken_for_a_whole_one(raw, tmp_path):
+    path = tarred(raw, tmp_path / "tars") / "ILSVRC2012_img_train.tar"
+    with tarfile.open(path) as outer:
+        member = outer.getmembers()[0]
+        with tarfile.open(fileobj=outer.extractfile(member)) as inner:
+            second = member.offset_data + inner.getmembers()[1].offset
+    content = bytearray(path.read_bytes())
+    content[second : second + 512] = b"x" * 512
+    path.write_bytes(content)
+    with pytest.raises(ict_jax.ArgumentError, match=r"no whole tar file \(damaged at byte"):
+        prepare.prepare_imagenet64(tmp_path / "tars", tmp_path / "out", workers=1)
 
 
 def test_a_damaged_tar_file_is_not_taken_for_a_whole_one(raw, tmp_path):

@@ -179,6 +179,9 @@ def test_of_several_processes_one_copies_and_what_is_deleted_goes(tmp_path, monk
     files = [path for path in Path(target).rglob("*") if path.is_file()]
     assert {path.relative_to(target).as_posix() for path in files} == {"a/2", "3"}
     assert len(copied) == 3
+    Path(target, "3").write_text("")  # as if it was cut off
+    local_copy(str(source))
+    assert Path(target, "3").read_text() == "3"
 
 
 @pytest.mark.slow
