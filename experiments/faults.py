@@ -383,9 +383,9 @@ def poison(step: int, workdir: str) -> None:
     import jax.numpy as jnp
 
     from ict_jax.cli import train
-    from ict_jax.config.training import make_train_step
+    from ict_jax.config import training
 
-    make = make_train_step
+    make = training.make_train_step
 
     def poisoned(*arguments, ema_decay, accumulation_steps, flip):
         train_step = make(
@@ -401,7 +401,7 @@ def poison(step: int, workdir: str) -> None:
 
         return step_and_poison
 
-    make_train_step = poisoned
+    training.make_train_step = poisoned
     sys.argv = ["train", *TRAIN, f"--workdir={workdir}"]
     train.main()
 

@@ -97,7 +97,7 @@ def test_paths_in_a_bucket(service, bucket):
 EXPORTS = """
 import jax
 from tests.checkpoints.interop.test_import_export import exportable_adm
-from ict_jax import interop
+from ict_jax.checkpoints import interop
 from ict_jax.checkpoints import load_ema
 from ict_jax.checkpoints.store import write_ema
 from ict_jax.runtime.storage import to_path

@@ -23,7 +23,7 @@ import os
 import jax
 if "GCE_METADATA_IP" in os.environ:
     os.environ.pop("TPU_SKIP_MDS_QUERY")  # JAX has set it, for there is no TPU here
-from ict_jax import processes
+from ict_jax.runtime import processes
 processes.initialize()
 print("process", jax.process_index(), "of", jax.process_count(), "main", processes.is_main())
 """
