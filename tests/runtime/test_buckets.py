@@ -99,7 +99,7 @@ import jax
 from tests.checkpoints.interop.test_import_export import exportable_adm
 from ict_jax.checkpoints import interop
 from ict_jax.checkpoints import load_ema
-from ict_jax.checkpoints.store import write_ema
+from ict_jax.checkpoints.weights import write_ema
 from ict_jax.runtime.storage import to_path
 loaded = exportable_adm()
 print(interop.write_safetensors(loaded, "gs://bkt/a/b.safetensors"))
