@@ -5,7 +5,7 @@ import time
 
 from etils import epath
 
-from ict_jax.runtime.processes import is_main, together
+from ict_jax.runtime.processes import all_or_none, is_main
 from ict_jax.runtime.storage import is_remote, writing
 
 DIRECTORY = "checkpoints"
@@ -29,7 +29,7 @@ def newest_whole(directory: epath.Path) -> epath.Path | None:
 
 def remove_half_written(directory: epath.Path) -> None:
     """Removes what a save left that was cut off; to be called by all processes."""
-    with together(), writing(directory, "the directory of checkpoints"):
+    with all_or_none(), writing(directory, "the directory of checkpoints"):
         if is_main():
             directory.mkdir(parents=True, exist_ok=True)
             # In a bucket a directory is there only while it holds something.
@@ -59,7 +59,7 @@ def set_aside(step: epath.Path) -> epath.Path:
       The directory that it is moved to, beside that of the good ones.
     """
     aside = step.parent.parent / DAMAGED / step.name
-    with together(), writing(aside, "the directory of damaged checkpoints"):
+    with all_or_none(), writing(aside, "the directory of damaged checkpoints"):
         if is_main():
             aside.parent.mkdir(parents=True, exist_ok=True)
             # In a bucket it is there only while it holds something.

@@ -5,7 +5,7 @@ import sys
 import jax
 import orbax.checkpoint as ocp
 
-from ict_jax.runtime.processes import coordinator
+from ict_jax.runtime.processes import coordination_client
 
 STAGES = ("_async_write_complete", "_async_commit_complete")
 """Orbax's names: every process has written its part; the first has renamed the directory."""
@@ -47,15 +47,15 @@ class SaveBarrier:
         failure = f"ict_jax/failed_save/{self._number}"
         error = sys.exception()  # Orbax's last barrier is in the `finally` of its thread
         if error is not None and self._stages and not isinstance(error, PeerFailed):
-            coordinator().key_value_set(failure, str(error)[:200], allow_overwrite=True)
+            coordination_client().key_value_set(failure, str(error)[:200], allow_overwrite=True)
             stage, self._stages, self.untold = self._stages[0], [], True
-            coordinator().wait_at_barrier(stage, TOLD_SECS * 1000)
+            coordination_client().wait_at_barrier(stage, TOLD_SECS * 1000)
             self.untold = False
-        coordinator().wait_at_barrier(key, timeout_ms)
+        coordination_client().wait_at_barrier(key, timeout_ms)
         if self._stages and key == self._stages[0]:
             del self._stages[0]
             try:
-                reason = coordinator().key_value_try_get(failure)
+                reason = coordination_client().key_value_try_get(failure)
             except jax.errors.JaxRuntimeError:  # there is none
                 return
             self._stages = []

@@ -31,7 +31,7 @@ from ict_jax.checkpoints.save_barrier import SaveBarrier
 from ict_jax.config.training import Config
 from ict_jax.core.errors import NotSaved, require
 from ict_jax.runtime.console import say
-from ict_jax.runtime.processes import together
+from ict_jax.runtime.processes import all_or_none
 from ict_jax.runtime.storage import failures, literal
 from ict_jax.training.state import TrainState
 from ict_jax.training.step import Metrics
@@ -89,7 +89,7 @@ class Checkpoints:
     def _open(self) -> None:
         # Orbax's own cleaning runs on in a thread that a short-lived process does not wait for.
         remove_half_written(self._directory)
-        with together(), reading(self._directory, of_steps=True):
+        with all_or_none(), reading(self._directory, of_steps=True):
             self._manager = ocp.CheckpointManager(literal(self._directory), options=self._options)
 
     def latest_step(self) -> int | None:
@@ -136,7 +136,7 @@ class Checkpoints:
           Damaged: the checkpoint cannot be read, or is not what was saved.
         """
         path = self._directory / str(step)
-        with together(elsewhere=damaged_elsewhere(path)):
+        with all_or_none(elsewhere=damaged_elsewhere(path)):
             items = read_items(
                 path,
                 state=ocp.args.StandardRestore(_without_ema(abstract_state, abstract_window)),
@@ -144,7 +144,7 @@ class Checkpoints:
             )
             config, saved = read_json(path, "config"), read_fingerprints(path)
         found = fingerprints(config, state=items["state"], ema=items["ema"])
-        with together(elsewhere=damaged_elsewhere(path)):
+        with all_or_none(elsewhere=damaged_elsewhere(path)):
             refuse_changed(path, saved, found)
         fields = dict(items["state"])
         window = fields.pop("window")
@@ -158,7 +158,7 @@ class Checkpoints:
           ArgumentError: it holds no state.
         """
         path = self._directory / str(step)
-        with together(elsewhere=damaged_elsewhere(path)):
+        with all_or_none(elsewhere=damaged_elsewhere(path)):
             require_state(path)
             config, saved = read_json(path, "config"), read_fingerprints(path)
             if saved is not None:
@@ -278,7 +278,7 @@ def from_newest(checkpoints: Checkpoints, read: Callable[[int], Any]) -> Any:
         except Damaged as error:
             aside = checkpoints.set_aside(step)
             say(f"WARNING: {error.reason}; it was moved to {aside}")
-    with together():
+    with all_or_none():
         damaged = checkpoints.damaged_steps()
         require(
             not damaged,

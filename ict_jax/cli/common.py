@@ -83,8 +83,8 @@ def run(
     except NotSaved as error:
         from ict_jax.runtime import processes  # late: it imports JAX
 
-        if processes.coordinator() is not None:  # the others may not know, and wait
-            processes.leave(EXIT_NOT_SAVED, f"not saved: {error}")
+        if processes.coordination_client() is not None:  # the others may not know, and wait
+            processes.exit_now(EXIT_NOT_SAVED, f"not saved: {error}")
         return _failed("not saved", error, EXIT_NOT_SAVED)
     except KeyboardInterrupt:
         print("interrupted at once: what was not yet saved is lost", file=sys.stderr)

@@ -70,7 +70,7 @@ def run(values: flags.FlagValues) -> None:
     model = open_model(checkpoint, step=common.value(values, "step"))
     sigmas, classes = levels.one_schedule(model.config), labels_for(labels, seeds, model)
     sampler = model.sampler(min(common.value(values, "batch_size"), len(seeds)))
-    with processes.together():
+    with processes.all_or_none():
         directory = writable_directory(to_path(out), "--out")
     say(f"step {model.step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
     started, done, parts = time.monotonic(), 0, []

@@ -69,7 +69,7 @@ def run(values: flags.FlagValues) -> int:
     processes.initialize()
     keep_compiled()
     try:
-        with processes.leaving_at_once():
+        with processes.exit_on_error():
             loop.train(config, workdir)
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)

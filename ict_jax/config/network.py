@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from ict_jax import models
-from ict_jax.config.sections import Config, named, splat
+from ict_jax.config.sections import Config, select_by_name, splat
 from ict_jax.core.errors import ArgumentError
 from ict_jax.core.precondition import as_consistency_fn, as_denoiser, as_trigflow
 from ict_jax.core.typing import ConsistencyFn, Data
@@ -39,7 +39,7 @@ def build_model(config: Config) -> nn.Module:
     Raises:
       ArgumentError: an unknown name or key, or a size that cannot be.
     """
-    network, options = named("model", config.model, MODELS)
+    network, options = select_by_name("model", config.model, MODELS)
     try:
         return splat("model", options, network)
     except ArgumentError:
@@ -72,7 +72,7 @@ def build_bind(config: Config, precondition: str | None = None) -> Bind:
     section = config.precondition
     if precondition is not None:
         section = {"name": precondition, "sigma_data": section.sigma_data}
-    wrap, options = named("precondition", section, PRECONDITIONS)
+    wrap, options = select_by_name("precondition", section, PRECONDITIONS)
     precision = _precision(config)
 
     def bind(params: Params, labels: Any, dropout_key: Any) -> ConsistencyFn:

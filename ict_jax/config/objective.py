@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ict_jax.config.sections import Config, chosen, named, splat
+from ict_jax.config.sections import Config, resolve_names, select_by_name, splat
 from ict_jax.core import objectives, schedules
 from ict_jax.core.discretization import Discretization, make_discretization
 from ict_jax.core.errors import ArgumentError, require
@@ -75,7 +75,7 @@ OBJECTIVES = {
 def build_discretization(config: Config) -> Discretization:
     """Noise levels and their law over the whole run."""
     tables = {"curriculum": CURRICULA, "noise_law": NOISE_LAWS}
-    section = chosen("discretization", config.discretization, tables)
+    section = resolve_names("discretization", config.discretization, tables)
     return splat("discretization", section, make_discretization, config.total_steps)
 
 
@@ -87,7 +87,7 @@ def finest_grid(config: Config) -> list[float]:
 
 def has_levels(config: Config) -> bool:
     """Whether the objective trains at N(k) levels, rather than at all between two."""
-    return "disc" in named("objective", config.objective, OBJECTIVES)[0].given
+    return "disc" in select_by_name("objective", config.objective, OBJECTIVES)[0].given
 
 
 def build_objective(config: Config, metric: Metric | None = None) -> Objective:
@@ -100,14 +100,14 @@ def build_objective(config: Config, metric: Metric | None = None) -> Objective:
     Raises:
       ArgumentError: an unknown name or key.
     """
-    kind, options = named("objective", config.objective, OBJECTIVES)
+    kind, options = select_by_name("objective", config.objective, OBJECTIVES)
     given = {}
     if "disc" in kind.given:
         given["disc"] = build_discretization(config)
     if "sigma_data" in kind.given:
         stated = config.precondition.sigma_data
         given["sigma_data"] = 0.5 if stated is None else stated  # the data say it later
-    section = chosen("objective", options, {"metric": METRICS, "weight": WEIGHTS})
+    section = resolve_names("objective", options, {"metric": METRICS, "weight": WEIGHTS})
     if metric is not None:
         section["metric"] = metric
     return splat("objective", section, functools.partial(kind.make, **given))
@@ -115,7 +115,7 @@ def build_objective(config: Config, metric: Metric | None = None) -> Objective:
 
 def check_precondition(config: Config) -> None:
     """Raises `ArgumentError` unless the objective can train what the network is wrapped into."""
-    kind, _ = named("objective", config.objective, OBJECTIVES)
+    kind, _ = select_by_name("objective", config.objective, OBJECTIVES)
     require(
         config.precondition.name in (kind.precondition, *kind.others),
         f"config.objective.name={config.objective.name!r} trains with config.precondition.name="
@@ -125,7 +125,7 @@ def check_precondition(config: Config) -> None:
 
 def denoiser_precondition(config: Config) -> str | None:
     """Of the diffusion model that the objective distils; None if it distils none."""
-    return named("objective", config.objective, OBJECTIVES)[0].denoiser
+    return select_by_name("objective", config.objective, OBJECTIVES)[0].denoiser
 
 
 def metric_network(config: Config) -> LPIPS | None:
@@ -134,9 +134,9 @@ def metric_network(config: Config) -> LPIPS | None:
     Raises:
       ArgumentError: the section `lpips` is missing, or has an unknown key or value.
     """
-    named, section = config.objective.get("metric") == "lpips", config.get("lpips")
+    asked, section = config.objective.get("metric") == "lpips", config.get("lpips")
     require(
-        named == (section is not None),
+        asked == (section is not None),
         "config.objective.metric='lpips' and the section config.lpips go together; use the form "
         "lpips of configs/ct.py or configs/cd.py, and leave the section out of other configs.",
     )

@@ -28,7 +28,7 @@ def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
     return function(*args, **section)
 
 
-def named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Config]:
+def select_by_name(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Config]:
     """The callable that `section.name` selects, and the other keys of the section."""
     require(
         section.get("name") in table,
@@ -38,7 +38,7 @@ def named(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Confi
     return table[section["name"]], rest
 
 
-def chosen(name: str, section: Config, tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def resolve_names(name: str, section: Config, tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A copy of a section in which names are replaced by what they mean.
 
     Args:

@@ -104,7 +104,8 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
     """`init_state()` -> the state at step 0, a function of `config.seed`."""
     init_params, tx = build_init_params(config), build_optimizer(config)
     objective = build_objective(config)
-    names, init_own, metric = teacher_names(objective), objective.init_own, metric_network(config)
+    names, metric = teacher_names(objective), metric_network(config)
+    init_loss_params = objective.init_loss_params
 
     def init_state() -> TrainState:
         key_params, key_training = split(seed_key(config.seed))
@@ -113,8 +114,8 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
         if metric is not None:
             images = jnp.zeros((1, *config.image_shape), jnp.float32)
             teachers["metric"] = metric.init(key_params, images, images)["params"]
-        own = None if init_own is None else init_own(key_params)
-        return create_state(params, tx, key_training, teachers, own)
+        loss_params = None if init_loss_params is None else init_loss_params(key_params)
+        return create_state(params, tx, key_training, teachers, loss_params)
 
     return init_state
 

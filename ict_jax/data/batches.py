@@ -76,7 +76,7 @@ class Batches:
         self._ahead = read_ahead
         self._order = HostOrder(seed, data.size)
 
-    def held(self) -> dict[str, np.ndarray]:
+    def all_examples(self) -> dict[str, np.ndarray]:
         """The whole set, `image` and `label`, for the devices to hold."""
         assert isinstance(self.data, ImageSet)
         return {"image": self.data.images, "label": self.data.labels}

@@ -18,7 +18,7 @@ from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Dataset, measured_part
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.evaluation.seed_labels import labels_as_in
-from ict_jax.runtime.processes import together
+from ict_jax.runtime.processes import all_or_none
 from ict_jax.training.parallel import make_mesh, replicated
 from ict_jax.training.state import Params
 
@@ -68,7 +68,7 @@ def open_model(
       ArgumentError: there is none, or its data set does not fit.
     """
     mesh = make_mesh()
-    with together():
+    with all_or_none():
         params, config, step = load_ema(
             checkpoint, step=step, sharding=replicated(mesh), what="--checkpoint"
         )

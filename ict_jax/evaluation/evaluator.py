@@ -17,7 +17,7 @@ from ict_jax.evaluation.references import reference_of
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.evaluation.scorer import Comparison, Scorer
 from ict_jax.runtime.console import progress, say
-from ict_jax.runtime.processes import from_main
+from ict_jax.runtime.processes import broadcast_from_main
 from ict_jax.training.state import Params
 
 
@@ -122,7 +122,7 @@ class Evaluator:
             self.held_out if self._extractor is None else self._against_training_set,
             range(self.num_samples),
         )
-        return from_main(scorer.distance(next(iter(self.grids.schedules.values()))))
+        return broadcast_from_main(scorer.distance(next(iter(self.grids.schedules.values()))))
 
     @functools.cached_property
     def held_out(self) -> Comparison:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, UInt8
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.runtime.console import say
-from ict_jax.runtime.processes import everywhere, is_main, wait_for_all
+from ict_jax.runtime.processes import all_processes, is_main, wait_for_all
 from ict_jax.runtime.storage import write_at_once
 from ict_jax.training.parallel import batch_sharding, replicated
 
@@ -74,7 +74,7 @@ def collect_samples(
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         path = directory / f"part_{number}.npz"
         part = _load(path, int(stop - start), keep_images)
-        there = everywhere(part is not None)  # otherwise all take part in drawing it
+        there = all_processes(part is not None)  # otherwise all take part in drawing it
         if part is None or not there:
             part = draw(int(start), int(stop))
             _save(path, part)

@@ -20,7 +20,7 @@ from ict_jax.evaluation.features import (
 )
 from ict_jax.evaluation.metrics.frechet import Moments, MomentSums
 from ict_jax.runtime.console import not_essential
-from ict_jax.runtime.processes import everywhere
+from ict_jax.runtime.processes import all_processes
 from ict_jax.runtime.storage import cache_directory, to_path, write_at_once
 
 MOST_FEATURES = 10_000
@@ -77,7 +77,7 @@ def reference_of(
     name_of_file = f"{digest[:16]}_{extract.extractor.name}_{extractor.digest[:16]}.npz"
     path = to_path(cache_directory("references") / name_of_file)
     found = _read(path)
-    there = everywhere(found is not None)  # otherwise all take part in computing it
+    there = all_processes(found is not None)  # otherwise all take part in computing it
     if found is None or not there:
         found = _compute(data, extract, on_progress)
         _write(path, found)

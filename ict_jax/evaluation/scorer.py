@@ -13,7 +13,7 @@ from ict_jax.core.errors import require
 from ict_jax.evaluation.features import Collected, FeatureExtractor, as_npz, collect_samples
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.runtime.console import progress
-from ict_jax.runtime.processes import from_main, is_main, wait_for_all
+from ict_jax.runtime.processes import broadcast_from_main, is_main, wait_for_all
 from ict_jax.runtime.storage import write_at_once
 from ict_jax.training.parallel import fingerprint_of
 from ict_jax.training.state import Params
@@ -167,4 +167,4 @@ def choose_second_sigma(
         f"no candidate between 0.1 and 20 lies in ({sigma_min}, {sigma_max}); give --second_sigma.",
     )
     distances = [distance((sigma_max, s)) for s in candidates]
-    return candidates[int(from_main(int(np.argmin(distances))))]
+    return candidates[int(broadcast_from_main(int(np.argmin(distances))))]

@@ -28,7 +28,7 @@ from ict_jax.evaluation.score_file import score_file, table, write_scores
 from ict_jax.evaluation.scorer import Comparison, Scorer, choose_second_sigma
 from ict_jax.evaluation.search import Distances, greedy_search
 from ict_jax.runtime.console import progress, say
-from ict_jax.runtime.processes import is_main, together
+from ict_jax.runtime.processes import all_or_none, is_main
 from ict_jax.runtime.storage import is_remote, to_path, writable_directory, write_at_once
 
 
@@ -126,7 +126,7 @@ def score_model(
     # The record first: it costs most.
     path = out / score_file(protocol)
     pictures = _pictures(prepared, schedules)
-    with together():
+    with all_or_none():
         if is_main():
             write_scores(path, record)
             for name, picture in pictures.items():
@@ -199,7 +199,7 @@ def _open(
 ) -> Prepared:
     """Read the checkpoint, after what can be checked before."""
     protocol = find_protocol(request.protocol)
-    with together():
+    with all_or_none():
         extractor = _extractor(request, protocol)
     with_data = protocol.reference != "file" or request.labels == "data"
     model = open_model(checkpoint, step=step, with_data=with_data, data_dir=request.data_dir)
@@ -235,7 +235,7 @@ def prepare(
     )
     seeds = range(request.first_seed, request.first_seed + count)
     labels = labels_for(request.labels, seeds, model)
-    with together():
+    with all_or_none():
         out = to_path(request.out or model.path.parent.parent)
         writable_directory(out, "--out")
         _refuse_links(out)

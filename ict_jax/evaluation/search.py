@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from ict_jax.core.errors import require
-from ict_jax.runtime.processes import from_main, is_main
+from ict_jax.runtime.processes import broadcast_from_main, is_main
 from ict_jax.runtime.storage import write_at_once
 
 Distance = Callable[[tuple[float, ...]], float]
@@ -96,9 +96,9 @@ class Distances:
 
     def get(self, key: str, compute: Callable[[], float]) -> float:
         """The distance of a key, computed if it is not there; the same in all processes."""
-        if not from_main(key in self._numbers):
-            self._numbers[key] = from_main(compute())
+        if not broadcast_from_main(key in self._numbers):
+            self._numbers[key] = broadcast_from_main(compute())
             if is_main():
                 text = json.dumps(self._numbers, indent=2) + "\n"
                 write_at_once(self._path, text.encode())
-        return from_main(self._numbers.get(key, 0.0))
+        return broadcast_from_main(self._numbers.get(key, 0.0))

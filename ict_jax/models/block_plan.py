@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-class Run(NamedTuple):
+class BlockGroup(NamedTuple):
     """Equal blocks in a row; their parameters are stacked along a first axis.
 
     Attributes:
@@ -25,9 +25,9 @@ class Run(NamedTuple):
     channels: int
 
 
-def plan_runs(
+def plan_block_groups(
     channels: int, channel_mult: tuple[int, ...], num_res_blocks: int
-) -> tuple[list[Run], list[Run]]:
+) -> tuple[list[BlockGroup], list[BlockGroup]]:
     """The runs on the way down and those on the way up, in the order of computation."""
     widths = [channels * mult for mult in channel_mult]
     down, skips, width = [], [channels], channels
@@ -50,6 +50,8 @@ def plan_runs(
     return down, up
 
 
-def _group(way: str, level: int, channels: int, blocks: list[tuple[int, int]]) -> Iterator[Run]:
+def _group(
+    way: str, level: int, channels: int, blocks: list[tuple[int, int]]
+) -> Iterator[BlockGroup]:
     for index, (inputs, group) in enumerate(itertools.groupby(blocks)):
-        yield Run(f"{way}_{level}_{index}", level, len(list(group)), *inputs, channels)
+        yield BlockGroup(f"{way}_{level}_{index}", level, len(list(group)), *inputs, channels)

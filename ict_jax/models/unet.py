@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ict_jax.models import layers
-from ict_jax.models.block_plan import Run, plan_runs
+from ict_jax.models.block_plan import BlockGroup, plan_block_groups
 from ict_jax.models.blocks import Conventions, Maker, Resample, ResBlock, SelfAttention, num_groups
 
 
@@ -86,7 +86,7 @@ class UNet(nn.Module):
 
     def _check_divisible(self) -> None:
         rules = self.conventions()
-        down, up = plan_runs(self.channels, tuple(self.channel_mult), self.num_res_blocks)
+        down, up = plan_block_groups(self.channels, tuple(self.channel_mult), self.num_res_blocks)
         for run in down + up:
             for width in (run.channels_in + run.channels_skip, run.channels):
                 groups = num_groups(width, rules.min_group_channels)
@@ -146,7 +146,7 @@ class UNet(nn.Module):
         train: bool = False,
     ) -> Float[Array, "b h w c"]:
         maker = Maker(self.conventions(), jnp.dtype(self.dtype))
-        down, up = plan_runs(self.channels, tuple(self.channel_mult), self.num_res_blocks)
+        down, up = plan_block_groups(self.channels, tuple(self.channel_mult), self.num_res_blocks)
         embedding = self._embed(maker, c_noise, labels)
         full_height, pyramid = x.shape[1], x.astype(maker.dtype)
 
@@ -155,7 +155,7 @@ class UNet(nn.Module):
             block = nn.remat(ResBlock) if self.remat else ResBlock
             return block(maker, h.shape[-1], resample, rate, train, name=name)(h, embedding)
 
-        def blocks(run: Run, h: Array, skips: list[Array]) -> tuple[Array, list[Array]]:
+        def blocks(run: BlockGroup, h: Array, skips: list[Array]) -> tuple[Array, list[Array]]:
             height = full_height >> run.level
             attend = height in self.attention_resolutions and not (
                 self.attend_after_last_up and skips
@@ -210,7 +210,7 @@ class UNet(nn.Module):
         return self.dropout if limit is None or height <= limit else 0.0
 
     def _run(
-        self, run: Run, cell: tuple, h: Array, skips: list[Array], embedding: Array
+        self, run: BlockGroup, cell: tuple, h: Array, skips: list[Array], embedding: Array
     ) -> tuple[Array, list[Array]]:
         """The blocks of a run; returns the last output and all outputs."""
         looped = run.length > 1 and self.scan_blocks

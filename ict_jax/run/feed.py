@@ -27,14 +27,14 @@ def feed(batches: Batches, mesh: Mesh, first: int, last: int) -> Iterator[dict[s
         for batch in batches.stream(first, last, rows):
             yield parallel.put_batch(batch, mesh)
         return
-    held, size = parallel.put_whole(batches.held(), mesh), batches.data.size
+    all_examples, size = parallel.put_whole(batches.all_examples(), mesh), batches.data.size
     orders_of = parallel.compile_whole(functools.partial(two_epochs, batches.seed, size=size), mesh)
     present, orders = None, None
     for step in range(first, last):
         epoch = step * batches.batch_size // size
         if epoch != present:
             present, orders = epoch, orders_of(epoch)
-        yield {**held, ORDERS: orders}
+        yield {**all_examples, ORDERS: orders}
 
 
 def make_take(batches: Batches) -> Callable[[dict[str, Any], Step], Batch]:

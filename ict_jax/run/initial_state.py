@@ -15,7 +15,7 @@ from ict_jax.config.training import Config, build_init_state
 from ict_jax.core.errors import require
 from ict_jax.run.setup import Progress, Run, describe
 from ict_jax.runtime.console import say
-from ict_jax.runtime.processes import agree, together
+from ict_jax.runtime.processes import all_or_none, require_agreement
 from ict_jax.training import parallel
 from ict_jax.training.state import Params, TrainState
 from ict_jax.training.step import empty_metrics
@@ -72,9 +72,9 @@ def load_trained(run: Run, state: TrainState) -> dict[str, Params]:
     if config.init_from is not None:
         loaded["start"] = load_network(config.init_from, "--init_from", run, state)
     if "metric" in state.teachers:
-        with together():
+        with all_or_none():
             weights = read_lpips(**lpips_files(config))
-        agree({"the weights of LPIPS": str(parallel.fingerprint_of(weights))})
+        require_agreement({"the weights of LPIPS": str(parallel.fingerprint_of(weights))})
         loaded["metric"] = parallel.put_whole(weights, run.mesh)
     return loaded
 
@@ -106,7 +106,7 @@ def load_network(path: str | None, what: str, run: Run, state: TrainState) -> Pa
         should be a diffusion model's.
     """
     assert path is not None
-    with together():
+    with all_or_none():
         loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what=what)
         found = loaded.config.precondition
         if what == DIFFUSION:

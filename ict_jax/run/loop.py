@@ -51,14 +51,14 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
     """
     started = time.monotonic()
     with contextlib.ExitStack() as opened:
-        with processes.together():
+        with processes.all_or_none():
             workdir = to_path(workdir)
             checked = check(config)
             stop = opened.enter_context(StopSignal())
             if processes.is_main():
                 opened.enter_context(locked_directory(workdir, "--workdir"))
-        processes.agree(identity(checked))
-        processes.same_place(workdir, "--workdir")
+        processes.require_agreement(identity(checked))
+        processes.require_same_directory(workdir, "--workdir")
         run = open_run(checked, workdir)
         try:
             progress = run_steps(run, restore_or_init(run), stop)

@@ -25,7 +25,7 @@ from ict_jax.evaluation.sampler import Sampler
 from ict_jax.run.log import RunLog
 from ict_jax.run.provenance import record_start
 from ict_jax.runtime.console import say
-from ict_jax.runtime.processes import is_main, together
+from ict_jax.runtime.processes import all_or_none, is_main
 from ict_jax.runtime.storage import writable_directory, write_at_once
 from ict_jax.training import parallel
 from ict_jax.training.state import TrainState
@@ -109,7 +109,7 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
       ArgumentError: something in it cannot be written to, or it holds another run.
     """
     config, batches, mesh, evaluator = checked
-    with together():
+    with all_or_none():
         for part in (workdir / DIRECTORY, workdir / "samples"):
             writable_directory(part, "--workdir")
     options = {**config.checkpointing, "scored": evaluator.every_steps is not None}
@@ -118,7 +118,7 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
         checkpoints = splat("checkpointing", options, Checkpoints, workdir / DIRECTORY)
         opened.callback(checkpoints.close)
         refuse_changed_config(config, checkpoints)
-        with together():
+        with all_or_none():
             if checkpoints.latest_step() is None:
                 check_sources(config)
             log = splat(

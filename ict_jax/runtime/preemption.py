@@ -63,7 +63,7 @@ class StopSignal:
         raise Interrupted(LATER)
 
     def _leave(self) -> None:
-        processes.leave(EXIT_CODE, f"interrupted: {LATER}")
+        processes.exit_now(EXIT_CODE, f"interrupted: {LATER}")
 
     def _asked(self) -> None:
         """Called in the agreement's thread."""
@@ -140,7 +140,7 @@ class Agreement:
         self._thread.join(5)
 
     def _listen(self) -> None:
-        client = processes.coordinator()
+        client = processes.coordination_client()
         while not self.asked:
             ready, _, _ = select.select([self._received], [], [], self.POLL_SECS)
             received = os.read(self._received, 64) if ready else b""

@@ -91,14 +91,14 @@ def _give_up(timeout_secs: int, arguments: Mapping[str, Any]) -> None:
     os._exit(LEFT)
 
 
-def coordinator() -> Any:
+def coordination_client() -> Any:
     """The client of JAX's coordination service, which works while the devices do not."""
     from jax._src import distributed  # it has no public name
 
     return distributed.global_state.client
 
 
-def count() -> int:
+def process_count() -> int:
     """Processes of the job."""
     return jax.process_count()
 
@@ -109,7 +109,7 @@ def is_main() -> bool:
 
 
 @contextlib.contextmanager
-def together(elsewhere: ArgumentError | None = None) -> Iterator[None]:
+def all_or_none(elsewhere: ArgumentError | None = None) -> Iterator[None]:
     """What is done in it succeeds in all processes or raises in all of them.
 
     Args:
@@ -142,7 +142,7 @@ def together(elsewhere: ArgumentError | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def leaving_at_once() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """An unforeseen error in it ends a process of several at once, so that the others notice.
 
     A process that leaves in order would wait for the others, and they for it.
@@ -168,7 +168,7 @@ def leaving_at_once() -> Iterator[None]:
 _leaving = threading.Event()
 
 
-def leave(exit_code: int, sentence: str) -> None:
+def exit_now(exit_code: int, sentence: str) -> None:
     """Says a sentence and ends this process, without waiting in order for what the others do.
 
     To be called in all processes, from any thread; one that has not come after `LEAVING_SECS` is
@@ -176,7 +176,7 @@ def leave(exit_code: int, sentence: str) -> None:
     """
     _leaving.set()
     with contextlib.suppress(jax.errors.JaxRuntimeError):
-        coordinator().wait_at_barrier("ict_jax/leave", LEAVING_SECS * 1000)
+        coordination_client().wait_at_barrier("ict_jax/leave", LEAVING_SECS * 1000)
     for stream, text in ((sys.stderr, f"{sentence}\n"), (sys.stdout, "")):
         with contextlib.suppress(OSError):  # it may be on the disk that is full
             stream.write(text)
@@ -186,7 +186,7 @@ def leave(exit_code: int, sentence: str) -> None:
     os._exit(exit_code)
 
 
-def agree(values: Mapping[str, str]) -> None:
+def require_agreement(values: Mapping[str, str]) -> None:
     """Raises `ArgumentError` unless all processes have the same texts; keys say what they are."""
     if jax.process_count() == 1:
         return
@@ -202,7 +202,7 @@ def agree(values: Mapping[str, str]) -> None:
     )
 
 
-def same_place(directory: epath.Path, what: str) -> None:
+def require_same_directory(directory: epath.Path, what: str) -> None:
     """Raises `ArgumentError` unless a directory is one and the same for all processes.
 
     Args:
@@ -215,10 +215,10 @@ def same_place(directory: epath.Path, what: str) -> None:
     number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
     token = directory / f".same_place_{number}"
     try:
-        with together():
+        with all_or_none():
             if is_main():
                 token.write_text("all processes see this\n")
-        with together():
+        with all_or_none():
             require(
                 _is_seen(token),
                 f"{what}={directory} is not the same place for all processes of this job; give a "
@@ -240,14 +240,14 @@ def _is_seen(path: epath.Path) -> bool:
     return False
 
 
-def from_main(value: float) -> float:
+def broadcast_from_main(value: float) -> float:
     """The first process's value, in all processes."""
     if jax.process_count() == 1:
         return value
     return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
-def everywhere(value: bool) -> bool:
+def all_processes(value: bool) -> bool:
     """Whether it is true in all processes."""
     if jax.process_count() == 1:
         return value

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, Key
 
 Params = Any
 
-OWN = "objective"
+LOSS_PARAMS = "objective"
 """Where the parameters of an objective itself stand beside the network's."""
 
 
@@ -45,7 +45,7 @@ def create_state(
     tx: optax.GradientTransformation,
     key: Key[Array, ""],
     teachers: Mapping[str, Params] = MappingProxyType({}),
-    own: Params = None,
+    loss_params: Params = None,
 ) -> TrainState:
     """The state at step 0: the average starts from the initial parameters themselves.
 
@@ -55,11 +55,11 @@ def create_state(
       key: root of all randomness.
       teachers: those that there are, at the start: `target` from the initial parameters itself.
         What is trained already is loaded over its own later.
-      own: parameters of the objective itself, trained with the network's and not averaged.
+      loss_params: parameters of the objective itself, trained with the network's and not averaged.
 
     Source: CM authors' code (EMA from step 0).
     """
-    trained = params if own is None else {**params, OWN: own}
+    trained = params if loss_params is None else {**params, LOSS_PARAMS: loss_params}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=trained,
@@ -70,6 +70,6 @@ def create_state(
     )
 
 
-def without_own(params: Params) -> Params:
+def network_params(params: Params) -> Params:
     """The parameters of the network, without those of the objective."""
-    return {name: value for name, value in params.items() if name != OWN}
+    return {name: value for name, value in params.items() if name != LOSS_PARAMS}

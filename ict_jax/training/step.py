@@ -17,7 +17,7 @@ from ict_jax.core.objectives import Objective
 from ict_jax.core.objectives.base import Loss
 from ict_jax.core.randomness import split, uniform
 from ict_jax.core.typing import ConsistencyFn, Data, PerExample
-from ict_jax.training.state import OWN, Params, TrainState, without_own
+from ict_jax.training.state import LOSS_PARAMS, Params, TrainState, network_params
 
 Batch: TypeAlias = dict[str, Array]
 """`image`: uint8 [b, h, w, c]; `label`: int32 [b]."""
@@ -111,7 +111,7 @@ def make_train_step(
         )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        network = without_own(params)
+        network = network_params(params)
         metrics = _metrics(losses, aux, optax.tree.norm(grads), optax.tree.norm(params))
         new_state = dataclasses.replace(
             state,
@@ -143,8 +143,8 @@ def _part_loss(
             others["target"] = bind(teachers["target"], labels, key)
         if bind_denoiser is not None:
             others["denoiser"] = bind_denoiser(teachers["denoiser"], labels, None)
-        if objective.init_own is not None:
-            others["own"] = params[OWN]
+        if objective.init_loss_params is not None:
+            others["loss_params"] = params[LOSS_PARAMS]
         loss = objective.loss if bind_loss is None else bind_loss(teachers["metric"])
         losses, aux = loss(bind(params, labels, key), x, draws, **others)
         return losses.mean(), (losses, aux)

@@ -278,7 +278,9 @@ def test_loss_of_sct_and_its_gradient(float64):
     own["kernel"] = jax.random.normal(jax.random.key(3), own["kernel"].shape) / 10
 
     def loss(shift):
-        return objective.loss(lambda x, t: jnp.tanh(x) + shift[None], x, draws, own=own)[0].sum()
+        return objective.loss(lambda x, t: jnp.tanh(x) + shift[None], x, draws, loss_params=own)[
+            0
+        ].sum()
 
     _, tangent = trig_tangent(lambda x, t: jnp.tanh(x), x, draws, sigma_data=SD)
     norm = jnp.linalg.norm(tangent, axis=1)

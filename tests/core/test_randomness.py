@@ -53,8 +53,8 @@ def drawn():
         found[name] = [draws]
         if objective.target_decay is not None:
             found[name] += [objective.target_decay(300)]
-        if objective.init_own is not None:
-            found[name] += [objective.init_own(key)]
+        if objective.init_loss_params is not None:
+            found[name] += [objective.init_loss_params(key)]
         elif not objective.has_denoiser:
             found[name] += [objective.loss(f, x, draws)]
     return found

@@ -31,11 +31,11 @@ def two(monkeypatch):
 def test_what_differs_is_named(two):
     values = {"the config": "a", "the data": "b", "the code of ict_jax": "c"}
     two(lambda own: own)
-    processes.agree(values)
+    processes.require_agreement(values)
     two(lambda own: own + np.array([1, 0, 1], np.uint32))
     message = "have different values of the config and the code of ict_jax; start all of them"
     with pytest.raises(ArgumentError, match=message):
-        processes.agree(values)
+        processes.require_agreement(values)
 
 
 def test_identity_sees_the_code(monkeypatch, tmp_path):
@@ -71,7 +71,7 @@ def test_all_fail_together_and_in_the_same_way(two, own, kind_of_other, message)
     two(lambda _: kind_of_other)
 
     def act():
-        with processes.together(elsewhere=Damaged("damaged elsewhere")):
+        with processes.all_or_none(elsewhere=Damaged("damaged elsewhere")):
             if own is not None:
                 raise own
         return "done"
@@ -118,49 +118,49 @@ class Coordinator:
 
 @pytest.fixture
 def barrier(monkeypatch):
-    coordinator = Coordinator()
-    monkeypatch.setattr(save_barrier, "coordinator", lambda: coordinator)
+    coordination_client = Coordinator()
+    monkeypatch.setattr(save_barrier, "coordination_client", lambda: coordination_client)
     made = save_barrier.SaveBarrier()
     made.begin(20)
-    return made, coordinator
+    return made, coordination_client
 
 
 WRITTEN, COMMITTED = "_async_write_complete.20", "_async_commit_complete.20"
 
 
 def test_a_process_that_failed_lets_the_others_pass_and_tells_them(barrier):
-    made, coordinator = barrier
+    made, coordination_client = barrier
     try:
         raise OSError("disk")
     except OSError:
         made(key="set", timeout_ms=1)
-    assert coordinator.passed == [WRITTEN, "set"]
-    assert list(coordinator.values.values()) == ["disk"] and not made.untold
+    assert coordination_client.passed == [WRITTEN, "set"]
+    assert list(coordination_client.values.values()) == ["disk"] and not made.untold
 
 
 def test_a_process_that_failed_as_the_others_wait_for_the_renaming(barrier):
-    made, coordinator = barrier
+    made, coordination_client = barrier
     made(key=WRITTEN, timeout_ms=1)
     try:
         raise OSError("disk")
     except OSError:
         made(key="set", timeout_ms=1)
-    assert coordinator.passed == [WRITTEN, COMMITTED, "set"]
+    assert coordination_client.passed == [WRITTEN, COMMITTED, "set"]
 
 
 @pytest.mark.parametrize("stages", [[WRITTEN], [WRITTEN, COMMITTED]])
 def test_the_others_hear_of_it_once(barrier, stages):
-    made, coordinator = barrier
+    made, coordination_client = barrier
     *before, last = stages
     for key in before:
         made(key=key, timeout_ms=1)
-    coordinator.values["ict_jax/failed_save/1"] = "disk"
+    coordination_client.values["ict_jax/failed_save/1"] = "disk"
     with pytest.raises(save_barrier.PeerFailed, match="could not write its part: disk") as caught:
         made(key=last, timeout_ms=1)
     try:
         raise caught.value
     except save_barrier.PeerFailed:
         made(key="set", timeout_ms=1)
-    assert coordinator.passed == [*stages, "set"]
+    assert coordination_client.passed == [*stages, "set"]
     made.begin(30)
     made(key="_async_write_complete.30", timeout_ms=1)

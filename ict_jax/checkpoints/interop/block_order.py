@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ict_jax.models.block_plan import Run, plan_runs
+from ict_jax.models.block_plan import BlockGroup, plan_block_groups
 from ict_jax.models.unet import UNet
 
 Path = tuple[str, ...]
@@ -32,12 +32,12 @@ class Step(NamedTuple):
     level: int
 
 
-def plan(model: UNet) -> tuple[list[Run], list[Run]]:
+def plan(model: UNet) -> tuple[list[BlockGroup], list[BlockGroup]]:
     """The runs of equal blocks on the way down and up."""
-    return plan_runs(model.channels, tuple(model.channel_mult), model.num_res_blocks)
+    return plan_block_groups(model.channels, tuple(model.channel_mult), model.num_res_blocks)
 
 
-def _cells(run: Run, attend: bool) -> Iterator[Step]:
+def _cells(run: BlockGroup, attend: bool) -> Iterator[Step]:
     for place in range(run.length):
         index = place if run.length > 1 else None
         attention = Place((run.name, "attention"), index) if attend else None

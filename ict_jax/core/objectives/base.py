@@ -62,7 +62,7 @@ class Objective(NamedTuple):
     target_decay: Callable[[Step], Float[Array, ""]] | None = None
     has_denoiser: bool = False
     of_network: bool = False
-    init_own: Callable[[PRNGKey], Any] | None = None
+    init_loss_params: Callable[[PRNGKey], Any] | None = None
 
 
 def draw_sigmas(

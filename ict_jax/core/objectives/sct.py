@@ -106,14 +106,14 @@ def _trig_objective(
         x: Data,
         draws: TrigDraws,
         *,
-        own: OwnParams,
+        loss_params: OwnParams,
         denoiser: ConsistencyFn | None = None,
     ) -> tuple[PerExample, Aux]:
         network_output, tangent = trig_tangent(f, x, draws, denoiser, sigma_data=sigma_data)
         squared = jnp.sum(tangent**2, axis=tuple(range(1, x.ndim)))
         tangent = tangent / per_example(jnp.sqrt(squared) + tangent_c, x)
         target = jax.lax.stop_gradient(network_output + tangent)
-        weight = learned_weight(own, jnp.arctan(draws.sigma / sigma_data))
+        weight = learned_weight(loss_params, jnp.arctan(draws.sigma / sigma_data))
         size = x[0].size
         losses = jnp.exp(weight) / size * squared_distance(network_output, target) - weight
         aux = {
@@ -124,7 +124,7 @@ def _trig_objective(
         }
         return losses, aux
 
-    return Objective(draw, loss, has_denoiser=distil, of_network=True, init_own=init_weight)
+    return Objective(draw, loss, has_denoiser=distil, of_network=True, init_loss_params=init_weight)
 
 
 def trig_tangent(
@@ -177,11 +177,11 @@ def init_weight(key: PRNGKey) -> OwnParams:
     }
 
 
-def learned_weight(own: OwnParams, t: Sigmas) -> PerExample:
+def learned_weight(loss_params: OwnParams, t: Sigmas) -> PerExample:
     """w(t) = sum_j kernel_j sqrt(2) cos(2 pi (frequency_j t + phase_j)).
 
     Source: the uncertainty network of EDM2 (Karras et al., 2024), as sCM takes up.
     """
-    frequencies, phases = jax.lax.stop_gradient((own["frequencies"], own["phases"]))
+    frequencies, phases = jax.lax.stop_gradient((loss_params["frequencies"], loss_params["phases"]))
     angles = jnp.outer(t, frequencies) + phases[None]
-    return jnp.sqrt(2) * jnp.cos(2 * jnp.pi * angles) @ own["kernel"]
+    return jnp.sqrt(2) * jnp.cos(2 * jnp.pi * angles) @ loss_params["kernel"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.data.prepare.sources import ImageNetPicture
+from ict_jax.data.prepare.sources import ImageNetFile
 from ict_jax.data.sets.folder import check_name
 from ict_jax.runtime.storage import contained
 
@@ -20,7 +20,7 @@ SYNSET = re.compile(r"n\d{8}")
 
 def list_imagenet(
     source: Path, val_labels: Path | None
-) -> tuple[dict[str, list[ImageNetPicture]], list[str]]:
+) -> tuple[dict[str, list[ImageNetFile]], list[str]]:
     """Pictures of the splits `train` and `validation`, and the names of the classes.
 
     The classes are the WordNet ids in ascending order, the standard order of the labels 0 to 999.
@@ -47,7 +47,7 @@ def list_imagenet(
     )
     splits = {
         split: [
-            ImageNetPicture(name, labels[synset], path, offset, length)
+            ImageNetFile(name, labels[synset], path, offset, length)
             for synset, name, path, offset, length in sorted(found)
         ]
         for split, found in (("train", train), ("validation", validation))

@@ -9,7 +9,7 @@ from ict_jax.core.errors import require
 from ict_jax.data.prepare import tfds_format
 from ict_jax.data.prepare.imagenet import CLASSES as IMAGENET_CLASSES
 from ict_jax.data.prepare.imagenet import COUNTS, list_imagenet
-from ict_jax.data.prepare.sources import ArrayPicture, FilePicture
+from ict_jax.data.prepare.sources import ImageArray, ImageFile
 from ict_jax.data.prepare.write_set import make_set
 from ict_jax.data.sets.cifar10 import CLASSES, load_archive
 from ict_jax.data.sets.folder import HELD_OUT, list_images
@@ -89,7 +89,7 @@ def prepare_folder(
     source, out = _places(source, out)
     files, labels, classes = list_images(source)
     pictures = [
-        FilePicture(str(path.relative_to(source)), label, str(path))
+        ImageFile(str(path.relative_to(source)), label, str(path))
         for path, label in zip(files, labels, strict=True)
     ]
     order = np.random.default_rng(0).permutation(len(pictures))
@@ -116,7 +116,7 @@ def prepare_cifar10(source: str | Path, out: str | Path, *, workers: int | None 
     sets = dict(zip(("train", "test"), load_archive(source), strict=True))
     splits = {
         split: [
-            ArrayPicture(f"{split}_{index:05d}", int(label), image)
+            ImageArray(f"{split}_{index:05d}", int(label), image)
             for index, (image, label) in enumerate(zip(*examples, strict=True))
         ]
         for split, examples in sets.items()

@@ -19,7 +19,7 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 from PIL import Image
 
 from ict_jax.core.errors import ArgumentError
-from ict_jax.data.prepare.sources import Picture
+from ict_jax.data.prepare.sources import SourceImage
 from ict_jax.runtime.console import format_secs, say
 
 PICTURES = 5000
@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
     path: Path
     made_from: str
-    pictures: Sequence[Picture]
+    pictures: Sequence[SourceImage]
     size: int
     serialize: Serialize
 
@@ -65,7 +65,7 @@ class Written(NamedTuple):
 def make_tasks(
     directory: Path,
     filename: Callable[[str, int, int], str],
-    splits: Mapping[str, Sequence[Picture]],
+    splits: Mapping[str, Sequence[SourceImage]],
     size: int,
     serialize: Serialize,
 ) -> dict[str, list[Task]]:
@@ -76,7 +76,7 @@ def make_tasks(
         tasks[split] = [
             Task(
                 directory / filename(split, index, len(starts)),
-                fingerprint({split: pictures[start : start + PICTURES]}, stamped=True),
+                hash_sources({split: pictures[start : start + PICTURES]}, stamped=True),
                 pictures[start : start + PICTURES],
                 size,
                 serialize,
@@ -86,7 +86,9 @@ def make_tasks(
     return tasks
 
 
-def fingerprint(splits: Mapping[str, Sequence[Picture]], *, stamped: bool, **options: Any) -> str:
+def hash_sources(
+    splits: Mapping[str, Sequence[SourceImage]], *, stamped: bool, **options: Any
+) -> str:
     """A hash of the names, labels and order of pictures, and of options; with stamps or not."""
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for split, pictures in splits.items():

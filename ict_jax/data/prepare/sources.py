@@ -10,7 +10,7 @@ import numpy as np
 from ict_jax.data.preprocess import center_crop, decode, decode_as_adm
 
 
-class Picture(Protocol):
+class SourceImage(Protocol):
     """One example before it is made."""
 
     @property
@@ -41,7 +41,7 @@ def _file_stamp(path: str) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-class FilePicture(NamedTuple):
+class ImageFile(NamedTuple):
     """An image file of one's own."""
 
     name: str
@@ -57,7 +57,7 @@ class FilePicture(NamedTuple):
         return center_crop(decode(Path(self.path), size), size)
 
 
-class ImageNetPicture(NamedTuple):
+class ImageNetFile(NamedTuple):
     """An image file, or a part of a file such as a tar file, treated as ADM treats ImageNet."""
 
     name: str
@@ -79,7 +79,7 @@ class ImageNetPicture(NamedTuple):
         return center_crop(decode_as_adm(content, where), size)
 
 
-class ArrayPicture(NamedTuple):
+class ImageArray(NamedTuple):
     """An image that is in memory at its size."""
 
     name: str

@@ -11,13 +11,13 @@ from ict_jax.data.prepare import tfds_format
 from ict_jax.data.prepare.shards import (
     Task,
     Written,
-    fingerprint,
+    hash_sources,
     make_tasks,
     read_note,
     write_shards,
     write_text,
 )
-from ict_jax.data.prepare.sources import Picture
+from ict_jax.data.prepare.sources import SourceImage
 from ict_jax.runtime.console import say
 from ict_jax.runtime.storage import locked_directory
 
@@ -28,7 +28,7 @@ ORIGIN = "origin.json"
 def make_set(
     name: str,
     version: str,
-    splits: Mapping[str, Sequence[Picture]],
+    splits: Mapping[str, Sequence[SourceImage]],
     class_names: list[str],
     size: int,
     out: Path,
@@ -45,7 +45,7 @@ def make_set(
         f"{whole} is a file, where the set is to be; remove it, or give another --out.",
     )
     begun = home / f"{version}.incomplete"
-    layout = fingerprint(splits, stamped=False, size=size, class_names=class_names)
+    layout = hash_sources(splits, stamped=False, size=size, class_names=class_names)
     serialize = tfds_format.Serializer(size, tuple(class_names))
     tasks = make_tasks(begun, tfds_format.namer(name), splits, size, serialize)
     every = [task for part in tasks.values() for task in part]

@@ -9,7 +9,7 @@ from ict_jax import __version__
 from ict_jax.run.provenance import FILE
 from ict_jax.run.report.charts import MOST_POINTS, charts, require_matplotlib
 from ict_jax.run.report.html import figure, paragraph, section, tiles, unfolding, whole
-from ict_jax.run.report.png import Picture, reduced
+from ict_jax.run.report.png import PngImage, reduced
 from ict_jax.run.report.read_run import Left
 from ict_jax.run.report.score_tables import distance_of, number, rows_of, scores_section
 from ict_jax.runtime.console import format_secs
@@ -127,7 +127,7 @@ def _samples(left: Left) -> str:
     return section("Samples", *parts)
 
 
-def _newest(left: Left) -> list[tuple[Picture, str, str]]:
+def _newest(left: Left) -> list[tuple[PngImage, str, str]]:
     """Picture, alternative text and caption of what is shown large."""
     scores, newest = left.held_out_scores, max(left.samples, default=0)
     found = []
@@ -150,7 +150,7 @@ def _newest(left: Left) -> list[tuple[Picture, str, str]]:
     return found
 
 
-def _shown(picture: Picture, alt: str, caption: str) -> str:
+def _shown(picture: PngImage, alt: str, caption: str) -> str:
     size = f'width="{picture.width}" height="{picture.height}"'
     return figure(picture.png, "png", alt, caption, size)
 

@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from ict_jax.evaluation.grids import encode_png
 
 
-class Picture(NamedTuple):
+class PngImage(NamedTuple):
     """A PNG file, and its size in pixels."""
 
     png: bytes
@@ -17,7 +17,7 @@ class Picture(NamedTuple):
     height: int
 
 
-def as_picture(png: bytes) -> Picture:
+def read_png(png: bytes) -> PngImage:
     """A picture from the content of its file.
 
     Raises:
@@ -26,17 +26,17 @@ def as_picture(png: bytes) -> Picture:
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
             picture.load()
-            return Picture(png, *picture.size)
+            return PngImage(png, *picture.size)
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = "no PNG file" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(str(reason)) from error
 
 
-def reduced(picture: Picture, width: int) -> Picture:
+def reduced(picture: PngImage, width: int) -> PngImage:
     """The picture, made smaller if it is wider than `width`."""
     if picture.width <= width:
         return picture
     height = max(round(picture.height * width / picture.width), 1)
     with Image.open(io.BytesIO(picture.png), formats=["PNG"]) as image:
         small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-    return Picture(encode_png(np.asarray(small)), width, height)
+    return PngImage(encode_png(np.asarray(small)), width, height)

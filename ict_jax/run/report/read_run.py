@@ -17,7 +17,7 @@ from ict_jax.core.schedules import Stage
 from ict_jax.evaluation.score_file import HELD_OUT_FILE, as_record
 from ict_jax.run.provenance import read_starts
 from ict_jax.run.report.events import Curve, read_scalars
-from ict_jax.run.report.png import Picture, as_picture
+from ict_jax.run.report.png import PngImage, read_png
 from ict_jax.runtime.storage import failures, to_path
 
 SHOWN_STEPS = 12
@@ -59,9 +59,9 @@ class Left:
     stages: list[Stage]
     sigma_range: tuple[float, float]
     scalars: dict[str, Curve]
-    samples: dict[int, dict[str, Picture]]
+    samples: dict[int, dict[str, PngImage]]
     steps_with_samples: int
-    pictures: dict[str, Picture]
+    pictures: dict[str, PngImage]
     starts: list[dict[str, Any]]
     scores: dict[str, dict[str, Any]]
     notes: list[str]
@@ -182,13 +182,13 @@ def _noise_levels(
     return stages if counted else [], (float(disc.sigmas.min()), float(disc.sigmas.max()))
 
 
-def _samples(directory: epath.Path, notes: list[str]) -> tuple[dict[int, dict[str, Picture]], int]:
+def _samples(directory: epath.Path, notes: list[str]) -> tuple[dict[int, dict[str, PngImage]], int]:
     """Grids of the steps that are shown, and how many steps there are."""
     files: dict[int, dict[str, epath.Path]] = {}
     for file in directory.iterdir() if directory.is_dir() else ():
         if match := GRID_NAME.fullmatch(file.name):
             files.setdefault(int(match[2]), {})[match[1]] = file
-    samples: dict[int, dict[str, Picture]] = {}
+    samples: dict[int, dict[str, PngImage]] = {}
     for step in _spread(sorted(files), SHOWN_STEPS):
         for kind, file in sorted(files[step].items()):
             if (picture := _picture(file, notes)) is not None:
@@ -203,8 +203,8 @@ def _spread(items: list[int], most: int) -> list[int]:
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def _picture(path: epath.Path, notes: list[str]) -> Picture | None:
-    return _noted(path, lambda: as_picture(path.read_bytes()), notes)
+def _picture(path: epath.Path, notes: list[str]) -> PngImage | None:
+    return _noted(path, lambda: read_png(path.read_bytes()), notes)
 
 
 def _scores(files: dict[str, epath.Path], notes: list[str]) -> dict[str, dict[str, Any]]:
