@@ -1,5 +1,6 @@
 """NCSN++, DDPM++ and ADM: sizes, equality with the published networks, options."""
 
+import functools
 import json
 
 import jax
@@ -27,6 +28,7 @@ def exact_products():
         yield
 
 
+@functools.lru_cache
 def shapes(model, size, channels=3):
     def init(key):
         x, one = jnp.zeros((1, size, size, channels)), jnp.zeros(1)
@@ -88,13 +90,14 @@ def test_ncsnpp_equals_the_published_network(options):
     model = model.clone(**options)
     x, sigma = jnp.asarray(data["x"]), jnp.asarray(data["sigma"])
 
+    @jax.jit
     def network(x, c_noise):
         return model.apply({"params": params}, x, c_noise)
 
     c_in, c_noise = boundary_scalings(sigma)[2:]
-    raw = jax.jit(network)(c_in[:, None, None, None] * x, c_noise)
+    raw = network(c_in[:, None, None, None] * x, c_noise)
     np.testing.assert_allclose(raw, data["F"], atol=2e-5)
-    f = jax.jit(as_consistency_fn(network))(x, sigma)
+    f = as_consistency_fn(network)(x, sigma)
     np.testing.assert_allclose(f, data["D"], atol=2e-5)
 
 
@@ -111,13 +114,14 @@ def test_adm_equals_the_published_network(name, multiplier, options):
     x, labels = jnp.asarray(data["x"]).transpose(0, 2, 3, 1), jnp.asarray(data["y"])
     sigma = jnp.asarray(data["sigma"])
 
+    @jax.jit
     def network(x, c_noise):
         return model.apply({"params": params}, x, c_noise, labels)
 
     c_in, c_noise = boundary_scalings(sigma)[2:]
-    raw = jax.jit(network)(c_in[:, None, None, None] * x, c_noise).transpose(0, 3, 1, 2)
+    raw = network(c_in[:, None, None, None] * x, c_noise).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(raw, data[f"F_x{multiplier}"], atol=2e-5)
-    f = jax.jit(as_consistency_fn(network))(x, sigma).transpose(0, 3, 1, 2)
+    f = as_consistency_fn(network)(x, sigma).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(f, data[f"D_x{multiplier}"], atol=2e-5)
     for key, array in export_arrays(params, layout).items():
         np.testing.assert_array_equal(array, arrays[key].reshape(array.shape))

@@ -67,7 +67,7 @@ def one_device():
     return train(1)
 
 
-@pytest.mark.parametrize(("num_devices", "fsdp"), [(2, 1), (4, 1), (2, 2), (4, 2), (4, 4)])
+@pytest.mark.parametrize(("num_devices", "fsdp"), [(4, 1), (4, 2), (4, 4)])
 def test_devices_agree(one_device, num_devices, fsdp):
     losses, params, x = train(num_devices, fsdp)
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
