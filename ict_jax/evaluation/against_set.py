@@ -11,7 +11,7 @@ from ict_jax.evaluation.metrics.frechet import (
     frechet_distance,
     frechet_standard_error,
     moments,
-    rank_note,
+    rank_warning,
 )
 from ict_jax.evaluation.metrics.inception_score import inception_score
 from ict_jax.evaluation.metrics.kid import kid
@@ -70,7 +70,7 @@ def measure(samples: Collected, reference: Reference) -> dict[str, Any]:
     if samples.logits is not None and extractor == INCEPTION and n >= SPLITS:
         mean, std = inception_score(samples.logits, splits=SPLITS, seed=2020)
         scores["inception_score"] = {"value": mean, "std_of_splits": std}
-    note = rank_note(n, features.shape[1])
+    note = rank_warning(n, features.shape[1])
     if note is not None:
         scores["warning"] = note
     return scores

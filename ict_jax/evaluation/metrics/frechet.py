@@ -9,10 +9,7 @@ import numpy as np
 from ict_jax.core.errors import require
 
 BLOCK = 4096
-"""Rows that are worked through at a time."""
-
-BLOCK = 4096
-"""Rows that are converted to float64 at a time."""
+"""Rows converted to float64 at a time."""
 
 
 class Moments(NamedTuple):
@@ -24,13 +21,13 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MomentSums:
-    """What sums of features give their moments, in float64; sums of parts merge to the whole's.
+    """Mergeable float64 sums from which the moments of features are computed.
 
-    Products are taken about the mean of their own part, so a mean that is large beside the
-    spread costs no digits; in what order parts are merged matters by rounding only.
+    Products are taken about each part's own mean, so a mean that is large compared with the spread
+    costs no digits; the order of merging matters only by rounding.
 
     Attributes:
-      count: n, how many rows were summed.
+      count: number of rows n.
       mean: [d].
       products: [d, d], the sum over rows of (x - mean)(x - mean)^T.
     """
@@ -41,7 +38,7 @@ class MomentSums:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Self:
-        """Of one batch [n, d], which is held in float64.
+        """Sum one batch [n, d].
 
         Raises:
           ArgumentError: not a matrix of at least one row, or a value is not finite.
@@ -54,7 +51,7 @@ class MomentSums:
         return cls(len(features), mean, features.T @ features)
 
     def merge(self, other: Self) -> Self:
-        """Of both sets of rows together.
+        """Return the sums over the rows of both.
 
         With delta = mean_b - mean_a: mean = mean_a + delta n_b / n and
         products = products_a + products_b + delta delta^T n_a n_b / n.
@@ -62,7 +59,7 @@ class MomentSums:
         Source: Chan, Golub & LeVeque 1979, for vectors.
 
         Raises:
-          ArgumentError: the two have different numbers of features.
+          ArgumentError: the numbers of features differ.
         """
         check_same_size(self.mean.size, other.mean.size)
         count = self.count + other.count
@@ -73,10 +70,10 @@ class MomentSums:
         return type(self)(count, self.mean + delta * (other.count / count), products)
 
     def moments(self) -> Moments:
-        """Mean and unbiased covariance: products / (n - 1).
+        """Return mean and unbiased covariance, products / (n - 1).
 
         Raises:
-          ArgumentError: fewer than two rows were summed.
+          ArgumentError: there are fewer than two rows.
         """
         require(
             self.count >= 2,
@@ -87,7 +84,7 @@ class MomentSums:
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Mean and covariance of features [n, d], computed in float64 a block of rows at a time.
+    """Compute mean and covariance of features [n, d] in float64, a block of rows at a time.
 
     Raises:
       ArgumentError: not a matrix of at least two rows, or a value is not finite.
@@ -98,30 +95,32 @@ def moments(features: np.ndarray) -> Moments:
     return functools.reduce(MomentSums.merge, parts).moments()
 
 
-def check_features(features: np.ndarray, *, rows: int = 2) -> None:
-    """Raises `ArgumentError` unless features is a finite [n, d] with n >= rows and d >= 1."""
+def check_features(*sets: np.ndarray, rows: int = 2) -> None:
+    """Raise `ArgumentError` unless all sets are finite [n, d], n >= rows, with the same d >= 1."""
+    for features in sets:
+        require(
+            features.ndim == 2 and len(features) >= rows and features.shape[1] >= 1,
+            f"features have shape {features.shape}, expected [n, d] with n >= {rows}; flatten each "
+            f"example and give at least {'two' if rows == 2 else rows}.",
+        )
+        require(
+            bool(np.isfinite(features).all()),
+            "features contain NaN or Inf, expected finite numbers; check the samples first.",
+        )
+    check_same_size(*(features.shape[1] for features in sets))
+
+
+def check_same_size(*sizes: int) -> None:
+    """Raise `ArgumentError` unless sets have the same number of features."""
     require(
-        features.ndim == 2 and len(features) >= rows and features.shape[1] >= 1,
-        f"features have shape {features.shape}, expected [n, d] with n >= {rows}; flatten each "
-        f"example and give at least {'two' if rows == 2 else rows}.",
-    )
-    require(
-        bool(np.isfinite(features).all()),
-        "features contain NaN or Inf, expected finite numbers; check the samples first.",
+        len(set(sizes)) == 1,
+        f"the two sets have {' and '.join(map(str, sizes))} features, expected the same number in "
+        "both; use one extractor for both.",
     )
 
 
-def check_same_size(a: int, b: int) -> None:
-    """Raises `ArgumentError` unless two sets have as many features."""
-    require(
-        a == b,
-        f"the two sets have {a} and {b} features, expected as many in both; use one extractor "
-        "for both.",
-    )
-
-
-def rank_note(n: int, d: int) -> str | None:
-    """A sentence to print beside a Fréchet distance of n examples of d features; None if n > d.
+def rank_warning(n: int, d: int) -> str | None:
+    """Return a warning for a Fréchet distance of n examples of d features; None if n > d.
 
     10,000 images are the usual minimum; 50,000 are what papers report.
 
@@ -137,26 +136,30 @@ def rank_note(n: int, d: int) -> str | None:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a^1/2 S_b S_a^1/2)^1/2).
+    """Compute |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a^1/2 S_b S_a^1/2)^1/2).
 
     With S_a = A A^T and S_b = B B^T the last trace is the sum of the singular values of A^T B.
-    Roots of the eigenvalues of S_a S_b are the same but for rounding: where a covariance has no
-    full rank, each eigenvalue that should be zero is about 1e-16 and its root 1e-8.
+    The square roots of the eigenvalues of S_a S_b equal them except for rounding: if a covariance
+    is rank deficient, each eigenvalue that should be zero is about 1e-16 and its root 1e-8.
 
     Source: Dowson & Landau 1982; Heusel et al. 2017 (FID), Eq. 6.
 
     Raises:
-      ArgumentError: different numbers of features, a covariance that is not [d, d], or a value
-        is not finite.
+      ArgumentError: the numbers of features differ, a covariance is not [d, d], or a value is not
+        finite.
     """
     check_same_size(np.size(a.mean), np.size(b.mean))
-    a, b = _checked(a), _checked(b)
-    cross = np.linalg.svd(_factor(a.covariance).T @ _factor(b.covariance), compute_uv=False).sum()
+    a, b = _to_float64(a), _to_float64(b)
+    factor_a, factor_b = (
+        vectors * np.sqrt(values)
+        for values, vectors in (_nonzero_eigh(a.covariance), _nonzero_eigh(b.covariance))
+    )
+    cross = np.linalg.svd(factor_a.T @ factor_b, compute_uv=False).sum()
     offset = ((a.mean - b.mean) ** 2).sum()
     return float(offset + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross)
 
 
-def _checked(moments: Moments) -> Moments:
+def _to_float64(moments: Moments) -> Moments:
     moments = Moments(*(np.asarray(part, np.float64) for part in moments))
     d = moments.mean.size
     require(
@@ -165,39 +168,37 @@ def _checked(moments: Moments) -> Moments:
         "expected [d] and [d, d]; compute both from the same features.",
     )
     require(
-        bool(np.isfinite(moments.mean).all() and np.isfinite(moments.covariance).all()),
+        all(np.isfinite(part).all() for part in moments),
         "the mean or covariance contains NaN or Inf, expected finite numbers; compute the "
         "statistics again.",
     )
     return moments
 
 
-def _factor(covariance: np.ndarray) -> np.ndarray:
-    """[d, r] with covariance = factor @ factor.T; r leaves out eigenvalues that are rounding."""
+def _nonzero_eigh(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues [r] and eigenvectors [d, r] without eigenvalues that are rounding."""
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
+    nonzero = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    return values[nonzero], vectors[:, nonzero]
 
 
 def frechet_standard_error(features: np.ndarray, own: Moments, other: Moments) -> float:
-    """Standard error of `frechet_distance(own, other)` from the draw of the features.
+    """Estimate the standard error of `frechet_distance(own, other)` due to sampling the features.
 
     To first order the distance is a mean over the rows of
     2 (mu - mu_o).(x - mu) + (x - mu)^T (I - T) (x - mu), where T maps N(mu, S) optimally to
     N(mu_o, S_o): T = S^-1/2 (S^1/2 S_o S^1/2)^1/2 S^-1/2. The spread of these gives the error.
-    It says nothing of the bias of few samples, and nothing of the draw of the other set.
+    It includes neither the bias of few samples nor the sampling error of the other set.
 
     Source: the derivative of the squared Bures-Wasserstein distance, Bhatia, Jain & Lim 2019; the
     delta method. For Fréchet distances: Rippl, Munk & Sturm 2016.
 
     Args:
-      features: [n, d], the rows of which `own` are the moments.
-      own: of the samples.
-      other: of the reference.
+      features: [n, d].
+      own: moments of these features.
+      other: moments of the reference.
     """
-    values, vectors = np.linalg.eigh(own.covariance)
-    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    values, vectors = values[kept], vectors[:, kept]
+    values, vectors = _nonzero_eigh(own.covariance)
     root = vectors * np.sqrt(values)
     inverse = vectors / np.sqrt(values)
     squares, inner = np.linalg.eigh(root.T @ other.covariance @ root)

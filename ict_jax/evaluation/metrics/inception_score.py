@@ -8,7 +8,7 @@ from ict_jax.core.errors import require
 
 
 class InceptionScore(NamedTuple):
-    """Mean and standard deviation (of these values, ddof 0) over splits, as papers report them."""
+    """Mean and standard deviation (ddof 0) over splits, as papers report them."""
 
     mean: float
     std: float
@@ -17,22 +17,20 @@ class InceptionScore(NamedTuple):
 def inception_score(
     logits: np.ndarray, *, splits: int = 10, seed: int | None = None
 ) -> InceptionScore:
-    """exp(E_x KL(p(y|x) || p(y))) of each split of logits [n, c], p(y) being the split's mean.
+    """Compute exp(E_x KL(p(y|x) || p(y))) of each split of logits [n, c], p(y) its mean.
 
-    Split i holds rows i n // splits to (i + 1) n // splits, so where splits do not divide n
-    their sizes differ by one; no image is left out. With one split its std is 0.
+    Split i holds rows i n // splits to (i + 1) n // splits: sizes differ by at most one and no
+    image is left out. With one split the std is 0.
 
-    The logits may be of any classifier; scores are comparable for one classifier, one number
-    of images and one number of splits.
+    Scores are comparable only for the same classifier, number of images and number of splits.
 
     Source: Salimans et al. 2016, Section 4; splits as in their code and in torch-fidelity.
 
     Args:
-      logits: one row an image.
-      splits: how many parts are scored.
-      seed: if given, rows are first shuffled by NumPy's `RandomState(seed)`, whose numbers
-        never change; torch-fidelity does so with seed 2020. Needed where images are in an
-        order, for instance by class.
+      logits: one row per image.
+      splits: number of parts.
+      seed: if given, rows are first shuffled by NumPy's `RandomState(seed)`, whose stream is
+        frozen, as torch-fidelity does with seed 2020; needed for sorted images, as by class.
 
     Raises:
       ArgumentError: not a matrix, a value is not finite, splits < 1, or fewer images than
@@ -42,7 +40,7 @@ def inception_score(
     require(
         logits.ndim == 2 and logits.shape[1] >= 2,
         f"logits have shape {logits.shape}, expected [n, c] with c >= 2 classes; give one row "
-        "an image.",
+        "per image.",
     )
     require(
         bool(np.isfinite(logits).all()),
@@ -63,7 +61,7 @@ def inception_score(
 def _score(logits: np.ndarray) -> float:
     log_p = logits.astype(np.float64)
     log_p -= _log_sum_exp(log_p, axis=1)
-    # Not the logarithm of a mean of probabilities, which may all be rounded to zero.
+    # Not the logarithm of the mean probability: all may underflow to zero.
     log_q = _log_sum_exp(log_p, axis=0) - np.log(len(log_p))
     return float(np.exp((np.exp(log_p) * (log_p - log_q)).sum(1).mean()))
 

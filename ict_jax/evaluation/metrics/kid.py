@@ -5,17 +5,17 @@ from typing import NamedTuple
 import numpy as np
 
 from ict_jax.core.errors import require
-from ict_jax.evaluation.metrics.frechet import check_features, check_same_size
+from ict_jax.evaluation.metrics.frechet import check_features
 
 BLOCK = 4096
-"""Rows and columns of the kernel matrix that are held at a time."""
+"""Rows and columns of the kernel matrix computed at a time."""
 
 
 class KernelDistance(NamedTuple):
     """Mean over subsets, and its standard error.
 
-    Where the subsets together hold more rows than there are they overlap, and the error tells
-    how well the mean over all subsets is known, not how another draw of images would differ.
+    If the subsets together have more rows than the set, they overlap; the error then describes the
+    choice of subsets, not how another draw of images would differ.
     """
 
     value: float
@@ -23,29 +23,30 @@ class KernelDistance(NamedTuple):
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Unbiased squared maximum mean discrepancy of [n, d] and [m, d]; kernel (x.y / d + 1)^3.
+    """Compute the unbiased squared MMD of [n, d] and [m, d] with the kernel (x.y / d + 1)^3.
 
-    The kernel's mean over pairs of two different rows of a, and of b, less twice its mean over
-    all pairs across. Zero on average for two sets of one distribution, so it may be slightly
-    negative.
+    The kernel's mean over pairs of two different rows of a, plus that of b, minus twice its mean
+    over all pairs across. Its expectation is zero for two sets of one distribution, so it may be
+    slightly negative.
 
     Source: Binkowski et al. 2018 (KID), Section 4, over all pairs.
 
     Raises:
-      ArgumentError: not matrices of at least two rows and as many features, or a value is not
-        finite.
+      ArgumentError: not matrices of at least two rows with the same number of features, or a value
+        is not finite.
     """
-    a, b = _checked(a, b)
-    return _within(a) + _within(b) - 2 * _sum_across(a, b) / (len(a) * len(b))
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    check_features(a, b)
+    return _mean_within(a) + _mean_within(b) - 2 * _sum_across(a, b) / (len(a) * len(b))
 
 
 def kid(
     a: np.ndarray, b: np.ndarray, *, subsets: int = 100, size: int = 1000, seed: int = 2020
 ) -> KernelDistance:
-    """Mean `kernel_distance` over pairs of random subsets of [n, d] and [m, d].
+    """Average `kernel_distance` over pairs of random subsets of [n, d] and [m, d].
 
-    Subsets are drawn without replacement by NumPy's `RandomState(seed)`, whose numbers never
-    change, in torch-fidelity's order and with its default seed; so value is its KID (its
+    Subsets are drawn without replacement by NumPy's `RandomState(seed)`, whose stream is frozen,
+    in torch-fidelity's order and with its default seed, so the value equals its KID (its
     estimator "unbiased"). It reports the standard deviation over subsets, which is
     standard_error * sqrt(subsets - 1).
 
@@ -53,17 +54,17 @@ def kid(
 
     Args:
       a: features of one set.
-      b: features of the other.
-      subsets: how many pairs.
-      size: rows of a subset.
-      seed: of the choice of rows.
+      b: features of the other set.
+      subsets: number of pairs.
+      size: rows per subset.
+      seed: seed of the choice of rows.
 
     Raises:
       ArgumentError: as for `kernel_distance`, subsets < 2, size < 2, or a set has fewer rows
         than size.
     """
     a, b = np.asarray(a), np.asarray(b)
-    _check(a, b)
+    check_features(a, b)
     require(subsets >= 2, f"subsets={subsets} must be at least 2, for an error; 100 is usual.")
     require(
         2 <= size <= min(len(a), len(b)),
@@ -73,22 +74,10 @@ def kid(
     rng = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
-        of_a = a[rng.choice(len(a), size, replace=False)]
-        of_b = b[rng.choice(len(b), size, replace=False)]
-        values.append(kernel_distance(of_a, of_b))
+        part_a = a[rng.choice(len(a), size, replace=False)]
+        part_b = b[rng.choice(len(b), size, replace=False)]
+        values.append(kernel_distance(part_a, part_b))
     return KernelDistance(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(subsets)))
-
-
-def _check(a: np.ndarray, b: np.ndarray) -> None:
-    check_features(a)
-    check_features(b)
-    check_same_size(a.shape[1], b.shape[1])
-
-
-def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    _check(a, b)
-    return a, b
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -99,7 +88,7 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _sum_across(a: np.ndarray, b: np.ndarray) -> float:
-    """The kernel's sum over all pairs, a tile at a time."""
+    """Sum the kernel over all pairs, a tile at a time."""
     total = 0.0
     for i in range(0, len(a), BLOCK):
         for j in range(0, len(b), BLOCK):
@@ -107,8 +96,8 @@ def _sum_across(a: np.ndarray, b: np.ndarray) -> float:
     return total
 
 
-def _within(a: np.ndarray) -> float:
-    """The kernel's mean over pairs of two different rows."""
+def _mean_within(a: np.ndarray) -> float:
+    """Average the kernel over pairs of two different rows."""
     n = len(a)
     diagonal = float((((a * a).sum(1) / a.shape[1] + 1) ** 3).sum())
     return (_sum_across(a, a) - diagonal) / (n * (n - 1))

@@ -13,7 +13,7 @@ from ict_jax.evaluation.metrics.frechet import (
     MomentSums,
     frechet_distance,
     moments,
-    rank_note,
+    rank_warning,
 )
 
 RNG = np.random.default_rng(0)
@@ -146,13 +146,13 @@ def test_features_are_left_as_they_were():
 
 
 def test_note_of_low_rank():
-    assert rank_note(2049, 2048) is None
-    assert rank_note(2048, 2048) == (
+    assert rank_warning(2049, 2048) is None
+    assert rank_warning(2048, 2048) == (
         "the covariance of 2,048 examples has rank at most 2,047 and not 2,048, and the "
         "Fréchet distance is biased upward, by an amount that falls about as 1/n; "
         "use at least 10,000 examples."
     )
-    assert "use at least 20,001 examples" in rank_note(100, 20_000)
+    assert "use at least 20,001 examples" in rank_warning(100, 20_000)
 
 
 NAN = np.full((3, 2), np.nan)
@@ -177,7 +177,7 @@ NAN = np.full((3, 2), np.nan)
         ),
         (
             lambda: frechet_distance(random_moments(3), random_moments(4)),
-            "the two sets have 3 and 4 features, expected as many in both; use one extractor",
+            "the two sets have 3 and 4 features, expected the same number in both; use one",
         ),
         (
             lambda: frechet_distance(random_moments(3), Moments(np.zeros(3), np.eye(4))),
