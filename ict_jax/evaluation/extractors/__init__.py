@@ -1,4 +1,4 @@
-"""Pretrained networks in whose features images are compared, each under its own name."""
+"""Pretrained networks that extract the features in which images are compared."""
 
 import os
 
@@ -7,23 +7,22 @@ from ict_jax.evaluation.extractors.base import Extracted, Extractor, to_rgb
 from ict_jax.evaluation.extractors.inception import inception_extractor, inception_taps
 from ict_jax.evaluation.extractors.lite0 import lite0_extractor
 
-NAMES = ("inception", "lite0")
+EXTRACTOR_NAMES = ("inception", "lite0")
 
 
 def find_extractor(name: str, weights: str | os.PathLike | None = None) -> Extractor:
-    """A pretrained network by its short name, with its weights.
+    """Load a pretrained network by its short name.
 
     Args:
       name: `inception` (the FID network) or `lite0`.
-      weights: the file of the FID network's weights; see `inception_extractor` for the default.
-        `lite0` has its own.
+      weights: file of the FID network's weights; default: as `inception_extractor`.
 
     Raises:
-      ArgumentError: the name is unknown, or the weights are not there or not right.
+      ArgumentError: the name is unknown, or the weights are missing or wrong.
     """
     require(
-        name in NAMES,
-        f"the extractor {name!r} is unknown; use one of {', '.join(NAMES)}.",
+        name in EXTRACTOR_NAMES,
+        f"the extractor {name!r} is unknown; use one of {', '.join(EXTRACTOR_NAMES)}.",
     )
     if name == "inception":
         return inception_extractor(weights)
@@ -36,7 +35,7 @@ def find_extractor(name: str, weights: str | os.PathLike | None = None) -> Extra
 
 
 __all__ = [
-    "NAMES",
+    "EXTRACTOR_NAMES",
     "Extracted",
     "Extractor",
     "find_extractor",

@@ -1,4 +1,4 @@
-"""What scores need of a pretrained network."""
+"""The interface of the pretrained networks that scores use."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,15 +9,15 @@ from jaxtyping import Array, Float, UInt8
 from ict_jax.core.errors import require
 
 CLASSIFIER = "classifier"
-"""The extractor that is trained on the data set itself; the others are pretrained."""
+"""The extractor trained on the data set itself; the others are pretrained."""
 
 
 class Extracted(NamedTuple):
-    """What a network says of a batch.
+    """Outputs of a network for a batch.
 
     Attributes:
-      features: whose means and covariances are compared.
-      logits: of the classes, for the Inception Score; None where there are none.
+      features: compared through their mean and covariance.
+      logits: class logits, for the Inception Score; None if the network has none.
     """
 
     features: Float[Array, "b d"]
@@ -25,14 +25,14 @@ class Extracted(NamedTuple):
 
 
 class Extractor(NamedTuple):
-    """A pure function of weights and images, to be compiled together with a sampler.
+    """A pure function of weights and images, and its weights.
 
     Attributes:
-      name: under which its scores are reported.
+      name: name under which its scores are reported.
       weights: a tree of arrays.
-      apply: `apply(weights, images)`, of images uint8 [b, h, w, c] of any size; traceable.
-      digest: SHA-256 of the weights, to tell apart statistics of different networks.
-      scale: features are divided by it, in float64, before they are compared.
+      apply: traceable `apply(weights, images)` for uint8 images [b, h, w, c] of any size.
+      digest: SHA-256 of the weights, to tell statistics of different networks apart.
+      scale: divisor of the features, applied in float64 before they are compared.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Extractor(NamedTuple):
 
 
 def to_rgb(images: Any) -> Any:
-    """Images [..., h, w, 1] with their channel three times; [..., h, w, 3] as they are.
+    """Repeat the channel of images [..., h, w, 1] three times; return [..., h, w, 3] unchanged.
 
     Args:
-      images: an array of NumPy or JAX, of any type; the result is of the same kind.
+      images: an array of NumPy or JAX of any dtype; the result is of the same kind.
 
     Raises:
       ArgumentError: there are neither one nor three channels.
@@ -60,10 +60,16 @@ def to_rgb(images: Any) -> Any:
     return images if channels == 3 else images.repeat(3, axis=-1)
 
 
-def check_images(images: Any) -> None:
-    """Raises `ArgumentError` unless images are uint8 [b, h, w, 3]."""
+def to_checked_rgb(images: Any) -> Any:
+    """Convert uint8 images [b, h, w, 1 or 3] to RGB.
+
+    Raises:
+      ArgumentError: the images have another shape or dtype.
+    """
+    images = to_rgb(images)
     require(
-        images.ndim == 4 and images.shape[-1] == 3 and images.dtype == np.uint8,
+        images.ndim == 4 and images.dtype == np.uint8,
         f"images have shape {images.shape} and type {images.dtype}, expected uint8 [b, h, w, 3]; "
         "use to_uint8 and to_rgb.",
     )
+    return images

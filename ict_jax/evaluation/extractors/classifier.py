@@ -1,4 +1,4 @@
-"""A small classifier trained on a data set's own labels, as an extractor of features."""
+"""A small classifier trained on a data set's own labels, as a feature extractor."""
 
 import hashlib
 from typing import Any
@@ -19,13 +19,13 @@ FEATURES = 64
 STEPS = 1500
 BATCH_SIZE = 128
 LARGEST_SIDE = 32
-"""Larger images would take minutes and say hardly more about their class."""
+"""Larger images would take minutes and add little about their class."""
 
 
 class Classifier(nn.Module):
     """Two convolutions and a dense layer of 64 features; returns (logits, features).
 
-    Images of twice 32 pixels and more are first averaged down to between 32 and 63.
+    Images of 64 pixels and more are first average-pooled to between 32 and 63.
     """
 
     num_classes: int
@@ -44,10 +44,10 @@ class Classifier(nn.Module):
 
 
 def train_classifier(dataset: Dataset) -> Extractor:
-    """Train a classifier on the training split, always the same for the same data (seed 0).
+    """Train a classifier on the training split, deterministically (seed 0).
 
-    1,500 steps of 128 images with AdamW (1e-3, weight decay 0.01). Features are in units of their
-    root mean square over the training split (`Extractor.scale`).
+    Takes 1,500 steps of 128 images with AdamW (1e-3, weight decay 0.01). `Extractor.scale` is the
+    root mean square of the features over the training split.
     """
     model = Classifier(dataset.num_classes)
     tx = optax.adamw(1e-3, weight_decay=1e-2)
@@ -70,8 +70,8 @@ def train_classifier(dataset: Dataset) -> Extractor:
         params, opt_state = step(params, opt_state, *examples)
 
     def apply(params: dict, images: Array) -> Extracted:
-        said: Any = model.apply(params, scale_images(images))
-        logits, features = said
+        outputs: Any = model.apply(params, scale_images(images))
+        logits, features = outputs
         return Extracted(features, logits)
 
     weights = jax.tree.map(np.asarray, params)

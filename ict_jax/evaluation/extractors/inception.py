@@ -1,9 +1,8 @@
 """The network of the Fréchet Inception Distance: Inception of 2015-12-05, with TF1's resizing.
 
-Source of the facts: torch-fidelity's feature_extractor_inceptionv3.py and pytorch-fid's
-inception.py, which describe Google's inception-2015-12-05.tgz and carry its weights over. It is
-not Inception v3 of the model zoos: weights, classes (1,008), the pools' padding and the last
-block's pool differ.
+Source: torch-fidelity's feature_extractor_inceptionv3.py and pytorch-fid's inception.py, which
+port Google's inception-2015-12-05.tgz and its weights. It is not the model zoos' Inception v3:
+weights, classes (1,008), the padding of the pools and the last block's pool differ.
 """
 
 import os
@@ -16,16 +15,16 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from ict_jax.checkpoints.interop.torch_file import Named
-from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images, to_rgb
+from ict_jax.evaluation.extractors.base import Extracted, Extractor, to_checked_rgb
 from ict_jax.evaluation.extractors.inception_layers import (
     STAGES,
     Chain,
     Conv,
     Pool,
-    convolutions,
+    conv_shapes,
     inception_shapes,
 )
-from ict_jax.evaluation.extractors.layers import EXACT, NORM, convolve, fold_batch_norm
+from ict_jax.evaluation.extractors.layers import EXACT, NORM, conv2d, fold_batch_norm
 from ict_jax.evaluation.extractors.weights import INCEPTION, load_inception
 
 SIZE = 299
@@ -34,10 +33,10 @@ Weights = dict[str, dict[str, Any]]
 
 
 def inception_extractor(path: str | os.PathLike | None = None, *, check: bool = True) -> Extractor:
-    """The FID network: 2,048 features, 1,008 logits without their bias (for the Inception Score).
+    """Load the FID network: 2,048 features, 1,008 logits without bias (for the Inception Score).
 
     Args:
-      path: the file of its weights; see `load_inception` for the default.
+      path: file of its weights; default: as `load_inception`.
       check: whether it must be the published file.
 
     Raises:
@@ -49,12 +48,9 @@ def inception_extractor(path: str | os.PathLike | None = None, *, check: bool = 
 
 
 def fold_inception(arrays: Named) -> Weights:
-    """The tree that `inception_taps` takes, from the arrays of `inception_shapes`.
-
-    Every convolution takes up its normalization.
-    """
+    """Fold the arrays of `inception_shapes` into the weights that `inception_taps` takes."""
     weights: Weights = {}
-    for name in convolutions():
+    for name in conv_shapes():
         norm = {part: arrays[f"{name}.bn.{part}"] for part in NORM}
         weights[name] = fold_batch_norm(arrays[f"{name}.conv.weight"], norm)
     weights["fc"] = {"kernel": arrays["fc.weight"].T, "bias": arrays["fc.bias"]}
@@ -62,7 +58,7 @@ def fold_inception(arrays: Named) -> Weights:
 
 
 def extract(weights: Weights, images: UInt8[Array, "b h w 3"]) -> Extracted:
-    """What the scores need of `inception_taps`."""
+    """Return the features and logits that scores need."""
     taps = inception_taps(weights, images)
     return Extracted(taps["2048"], taps["logits_unbiased"])
 
@@ -70,7 +66,7 @@ def extract(weights: Weights, images: UInt8[Array, "b h w 3"]) -> Extracted:
 def inception_taps(
     weights: Weights, images: UInt8[Array, "b h w 3"]
 ) -> dict[str, Float[Array, "b _"]]:
-    """The features after each stage, averaged over pixels, and the logits.
+    """Compute the features after each stage, averaged over pixels, and the logits.
 
     Args:
       weights: from `fold_inception`.
@@ -80,10 +76,9 @@ def inception_taps(
       `64`, `192`, `768`, `2048`, `logits_unbiased` (without bias) and `logits`, float32.
 
     Raises:
-      ArgumentError: images are of another shape or type.
+      ArgumentError: the images have another shape or dtype.
     """
-    images = to_rgb(images)
-    check_images(images)
+    images = to_checked_rgb(images)
     x = (resize_tf1(images.astype(jnp.float32), SIZE) - 128) / 128
     taps = {}
     for name, stage in STAGES.items():
@@ -96,7 +91,7 @@ def inception_taps(
 def _chain(weights: Weights, layers: Chain, x: Array) -> Array:
     for layer in layers:
         if isinstance(layer, Conv):
-            x = convolve(x, **weights[layer.name], stride=layer.stride, padding=layer.padding)
+            x = conv2d(x, **weights[layer.name], stride=layer.stride, padding=layer.padding)
             x = jax.nn.relu(x)
         elif isinstance(layer, Pool):
             x = _pool(layer, x)
@@ -115,10 +110,10 @@ def _pool(layer: Pool, x: Array) -> Array:
 
 
 def resize_tf1(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b size size c"]:
-    """Bilinear resizing to a square as TensorFlow 1 has it, which FID scores depend on.
+    """Resize to a square bilinearly as TensorFlow 1 does, which FID depends on.
 
-    Pixel i of the result lies at i * n / size of the n, not at (i + 1/2) * n / size - 1/2 as in
-    `jax.image.resize`, and nothing is smoothed before images are made smaller.
+    Output pixel i samples the input at i * n / size, not at (i + 1/2) * n / size - 1/2 as in
+    `jax.image.resize`, and there is no antialiasing.
 
     Source: tf.image.resize_bilinear(align_corners=False, half_pixel_centers=False).
     """
@@ -132,7 +127,7 @@ def resize_tf1(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b size si
 
 
 def _positions(n: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each pixel of the result: the pixel before it, the one after it, the way between them."""
+    """Return the input pixels before and after each output pixel, and the weight of the latter."""
     at = np.arange(size, dtype=np.float32) * np.float32(n / size)
     before = at.astype(np.int32)
     return before, np.minimum(before + 1, n - 1), at - before.astype(np.float32)

@@ -4,7 +4,7 @@ Source: torch-fidelity's feature_extractor_inceptionv3.py and pytorch-fid's ince
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ict_jax.evaluation.extractors.layers import NORM
 
@@ -22,103 +22,79 @@ class Conv(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The mean or maximum of 3x3 pixels; what lies beyond the edge does not count."""
+    """The mean or maximum of 3x3 pixels, ignoring those beyond the edge."""
 
     kind: str
     stride: int = 1
     padding: str = "SAME"
 
 
-class Split(NamedTuple):
-    """Chains of layers on the same input; their outputs are concatenated."""
+class Parallel:
+    """Chains of layers on the same input, whose outputs are concatenated."""
 
-    chains: "tuple[Chain, ...]"
-
-
-def split(*chains: "Chain") -> Split:
-    """Chains side by side."""
-    return Split(chains)
+    def __init__(self, *chains: "Chain"):
+        self.chains = chains
 
 
-Chain = Sequence[Conv | Pool | Split]
+Chain = Sequence[Conv | Pool | Parallel]
 
 MEAN, MAX = Pool("mean"), Pool("max")
 HALVE = Pool("max", 2, "VALID")
 
 
-def _block_a(name: str, pool_filters: int) -> Split:
-    return split(
+def _numbered(name: str, *layers: tuple[Any, ...]) -> Chain:
+    """Return convolutions NAME_1, NAME_2, ... with the given fields after `Conv.name`."""
+    return [Conv(f"{name}_{number}", *fields) for number, fields in enumerate(layers, 1)]
+
+
+def _block_a(name: str, pool_filters: int) -> Parallel:
+    return Parallel(
         [Conv(f"{name}.branch1x1", 64)],
-        [Conv(f"{name}.branch5x5_1", 48), Conv(f"{name}.branch5x5_2", 64, (5, 5))],
-        _double(name, 1),
+        _numbered(f"{name}.branch5x5", (48,), (64, (5, 5))),
+        _numbered(f"{name}.branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3))),
         [MEAN, Conv(f"{name}.branch_pool", pool_filters)],
     )
 
 
-def _double(name: str, stride: int) -> Chain:
-    return [
-        Conv(f"{name}.branch3x3dbl_1", 64),
-        Conv(f"{name}.branch3x3dbl_2", 96, (3, 3)),
-        Conv(f"{name}.branch3x3dbl_3", 96, (3, 3), stride, "SAME" if stride == 1 else "VALID"),
-    ]
-
-
-def _block_b(name: str) -> Split:
-    return split(
+def _block_b(name: str) -> Parallel:
+    return Parallel(
         [Conv(f"{name}.branch3x3", 384, (3, 3), 2, "VALID")],
-        _double(name, 2),
+        _numbered(f"{name}.branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3), 2, "VALID")),
         [HALVE],
     )
 
 
-def _block_c(name: str, width: int) -> Split:
-    return split(
+def _block_c(name: str, width: int) -> Parallel:
+    wide, tall = (width, (1, 7)), (width, (7, 1))
+    return Parallel(
         [Conv(f"{name}.branch1x1", 192)],
-        [
-            Conv(f"{name}.branch7x7_1", width),
-            Conv(f"{name}.branch7x7_2", width, (1, 7)),
-            Conv(f"{name}.branch7x7_3", 192, (7, 1)),
-        ],
-        [
-            Conv(f"{name}.branch7x7dbl_1", width),
-            Conv(f"{name}.branch7x7dbl_2", width, (7, 1)),
-            Conv(f"{name}.branch7x7dbl_3", width, (1, 7)),
-            Conv(f"{name}.branch7x7dbl_4", width, (7, 1)),
-            Conv(f"{name}.branch7x7dbl_5", 192, (1, 7)),
-        ],
+        _numbered(f"{name}.branch7x7", (width,), wide, (192, (7, 1))),
+        _numbered(f"{name}.branch7x7dbl", (width,), tall, wide, tall, (192, (1, 7))),
         [MEAN, Conv(f"{name}.branch_pool", 192)],
     )
 
 
-def _block_d(name: str) -> Split:
-    return split(
-        [
-            Conv(f"{name}.branch3x3_1", 192),
-            Conv(f"{name}.branch3x3_2", 320, (3, 3), 2, "VALID"),
-        ],
-        [
-            Conv(f"{name}.branch7x7x3_1", 192),
-            Conv(f"{name}.branch7x7x3_2", 192, (1, 7)),
-            Conv(f"{name}.branch7x7x3_3", 192, (7, 1)),
-            Conv(f"{name}.branch7x7x3_4", 192, (3, 3), 2, "VALID"),
-        ],
+def _block_d(name: str) -> Parallel:
+    wide, tall, halve = (192, (1, 7)), (192, (7, 1)), ((3, 3), 2, "VALID")
+    return Parallel(
+        _numbered(f"{name}.branch3x3", (192,), (320, *halve)),
+        _numbered(f"{name}.branch7x7x3", (192,), wide, tall, (192, *halve)),
         [HALVE],
     )
 
 
-def _block_e(name: str, pool: Pool) -> Split:
-    def wide_and_tall(branch: str) -> Split:
-        return split(
+def _block_e(name: str, pool: Pool) -> Parallel:
+    def wide_and_tall(branch: str) -> Parallel:
+        return Parallel(
             [Conv(f"{name}.{branch}a", 384, (1, 3))],
             [Conv(f"{name}.{branch}b", 384, (3, 1))],
         )
 
-    return split(
+    return Parallel(
         [Conv(f"{name}.branch1x1", 320)],
         [Conv(f"{name}.branch3x3_1", 384), wide_and_tall("branch3x3_2")],
         [
-            Conv(f"{name}.branch3x3dbl_1", 448),
-            Conv(f"{name}.branch3x3dbl_2", 384, (3, 3)),
+            *_numbered(f"{name}.branch3x3dbl", (448,), (384, (3, 3))),
             wide_and_tall("branch3x3dbl_3"),
         ],
         [pool, Conv(f"{name}.branch_pool", 192)],
@@ -153,11 +129,11 @@ STAGES: dict[str, Chain] = {
         _block_e("Mixed_7c", MAX),
     ],
 }
-"""The network in four parts, by the name that torch-fidelity has for the features after each."""
+"""The network in four parts, by torch-fidelity's name for the features after each."""
 
 
-def convolutions() -> dict[str, tuple[int, int, int, int]]:
-    """Shapes [filters, channels, h, w] of all kernels, by the names of their layers."""
+def conv_shapes() -> dict[str, tuple[int, int, int, int]]:
+    """Return the shapes [filters, channels, h, w] of all kernels by the names of their layers."""
     shapes = {}
 
     def walk(layers: Chain, channels: int) -> int:
@@ -165,20 +141,18 @@ def convolutions() -> dict[str, tuple[int, int, int, int]]:
             if isinstance(layer, Conv):
                 shapes[layer.name] = (layer.filters, channels, *layer.kernel)
                 channels = layer.filters
-            elif isinstance(layer, Split):
+            elif isinstance(layer, Parallel):
                 channels = sum(walk(chain, channels) for chain in layer.chains)
         return channels
 
-    channels = 3
-    for stage in STAGES.values():
-        channels = walk(stage, channels)
+    walk([layer for stage in STAGES.values() for layer in stage], 3)
     return shapes
 
 
 def inception_shapes() -> dict[str, tuple[int, ...]]:
-    """Shapes of all arrays in the published file, by its names."""
+    """Return the shapes of all arrays in the published file, by its names."""
     shapes: dict[str, tuple[int, ...]] = {"fc.weight": (CLASSES, 2048), "fc.bias": (CLASSES,)}
-    for name, shape in convolutions().items():
+    for name, shape in conv_shapes().items():
         shapes[f"{name}.conv.weight"] = shape
         shapes |= {f"{name}.bn.{part}": shape[:1] for part in NORM}
     return shapes

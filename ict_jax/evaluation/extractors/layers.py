@@ -1,4 +1,4 @@
-"""What the pretrained networks have in common, in plain functions of arrays."""
+"""Layers shared by the pretrained networks, as plain functions of arrays."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,20 +8,20 @@ from jaxtyping import Array, Float
 from ict_jax.checkpoints.interop.torch_file import Named
 
 EXACT = lax.Precision.HIGHEST
-"""Float32 products on every device; TPUs and GPUs else round the factors, and scores move."""
+"""Float32 products on every device; otherwise TPUs and GPUs round the factors and scores change."""
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 """The arrays of a batch normalization, as PyTorch names them."""
 
 EPS = 1e-3
-"""What both networks' batch normalization adds to the variance."""
+"""Added to the variance by both networks' batch normalization."""
 
 
 def fold_batch_norm(kernel: np.ndarray, norm: Named) -> Named:
-    """A convolution without bias and the normalization after it as one convolution with bias.
+    """Fold a batch normalization into the convolution without bias that precedes it.
 
     Args:
-      kernel: [filters, channels, h, w], as PyTorch has it.
+      kernel: [filters, channels, h, w], as in PyTorch.
       norm: the arrays of `NORM`, each [filters].
 
     Returns:
@@ -37,19 +37,19 @@ def fold_batch_norm(kernel: np.ndarray, norm: Named) -> Named:
     }
 
 
-def convolve(
+def conv2d(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "k l c f"],
     bias: Float[Array, " f"],
     stride: int = 1,
     padding: str = "SAME",
 ) -> Float[Array, "b H W f"]:
-    """A convolution with bias, in the form that XLA computes fastest on CPUs."""
+    """Convolve and add the bias, in the form that XLA computes fastest on CPUs."""
     rows, columns = kernel.shape[:2]
     if (rows, columns, stride) == (1, 1, 1):
         x = jnp.einsum("bhwc,cf->bhwf", x, kernel[0, 0], precision=EXACT)
         return x + bias[None, None, None]
-    # Without padding it takes twice as long as with it and a crop.
+    # VALID takes twice as long as SAME followed by a crop.
     crop = stride == 1 and padding == "VALID"
     x = lax.conv_general_dilated(
         x,
@@ -65,13 +65,13 @@ def convolve(
     return x + bias[None, None, None]
 
 
-def depthwise(
+def depthwise_conv2d(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "k k 1 c"],
     bias: Float[Array, " c"],
     stride: int,
 ) -> Float[Array, "b H W c"]:
-    """A convolution of each channel by itself, padded as `SAME`, with bias.
+    """Convolve each channel separately with `SAME` padding and add the bias.
 
     A sum of shifted products: on CPUs six times as fast as XLA's grouped convolution.
     """

