@@ -14,10 +14,10 @@ from ict_jax.config.check import dataset_of_checkpoint
 from ict_jax.config.network import num_classes
 from ict_jax.config.sampling import build_draw, is_diffusion, karras_levels, sampler_arguments
 from ict_jax.config.sections import Config
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import require
 from ict_jax.data import Dataset, measured_part
 from ict_jax.evaluation.sampler import Sampler
-from ict_jax.evaluation.seed_labels import labels_as_in
+from ict_jax.evaluation.seed_labels import proportional_labels
 from ict_jax.runtime.processes import all_or_none
 from ict_jax.training.parallel import make_mesh, replicated
 from ict_jax.training.state import Params
@@ -27,12 +27,12 @@ class Model(NamedTuple):
     """A checkpoint, ready to be sampled from.
 
     Attributes:
-      path: of the checkpoint.
+      path: directory of the checkpoint.
       mesh: all devices.
       params: EMA parameters.
-      config: resolved where there is a data set.
-      step: of the checkpoint.
-      dataset: of the model; None where it was not asked for.
+      config: config of the run, resolved if there is a data set.
+      step: step of the checkpoint.
+      dataset: data set of the model; None if it was not asked for.
     """
 
     path: epath.Path
@@ -43,7 +43,7 @@ class Model(NamedTuple):
     dataset: Dataset | None
 
     def sampler(self, batch_size: int) -> Sampler:
-        """Draws its images."""
+        """Build the sampler of its images."""
         draw, arguments = build_draw(self.config), sampler_arguments(self.config)
         return Sampler(draw, self.mesh, **arguments, batch_size=batch_size)
 
@@ -59,13 +59,13 @@ def open_model(
 
     Args:
       checkpoint: work directory of a run, its checkpoints directory, or one step in it.
-      step: of the checkpoint; default: the newest.
-      with_data: whether the data set of the model is read.
-      data_dir: where the data is; default: where the config says, if the user has named that place
-        before (`dataset_of_checkpoint`).
+      step: step of the checkpoint; default: the newest.
+      with_data: whether to read the data set of the model.
+      data_dir: directory of the data; default: the config's, if the user has named it before
+        (`dataset_of_checkpoint`).
 
     Raises:
-      ArgumentError: there is none, or its data set does not fit.
+      ArgumentError: there is no such checkpoint, or its data set does not fit.
     """
     mesh = make_mesh()
     with all_or_none():
@@ -83,14 +83,14 @@ def open_model(
     return Model(locate(checkpoint, step=step), mesh, params, config, step, dataset)
 
 
-def labels_for(labels: str, seeds: range, model: Model) -> np.ndarray | None:
-    """One class per seed, or None for the sampler's default.
+def parse_labels(labels: str, seeds: range, model: Model) -> np.ndarray | None:
+    """Return one class per seed, or None for the sampler's default.
 
     Args:
-      labels: `even` (seed modulo the number of classes), `data` (as often as in the training
+      labels: `even` (seed modulo the number of classes), `data` (as frequent as in the training
         set), one class for all seeds, or one per seed, as in `0,1,2`.
       seeds: one per image.
-      model: whose classes they are; with its data set for `data`.
+      model: the model, with its data set for `data`.
 
     Raises:
       ArgumentError: the model does not have these classes.
@@ -104,29 +104,29 @@ def labels_for(labels: str, seeds: range, model: Model) -> np.ndarray | None:
     if labels == "data":
         assert model.dataset is not None
         counts = np.bincount(measured_part(model.dataset.train).labels, minlength=classes)
-        return labels_as_in(seeds, counts)
+        return proportional_labels(seeds, counts)
     parts = labels.split(",")
     require(
         all(part.isdecimal() for part in parts) and len(parts) in (1, len(seeds)),
         f"--labels={labels} is not one class, or one for each of {len(seeds)} seeds; separate them "
         "by commas, as in 0,1,2.",
     )
-    found = [int(part) for part in parts] * (len(seeds) if len(parts) == 1 else 1)
+    found = np.array([int(part) for part in parts])
     require(
-        max(found) < classes,
+        found.max() < classes,
         f"--labels={labels} must be classes of the model, 0 to {classes - 1}.",
     )
-    return np.asarray(found, np.int32)
+    return np.broadcast_to(found.astype(np.int32), len(seeds))
 
 
 @dataclasses.dataclass(frozen=True)
 class Levels:
-    """At which noise levels to sample, as asked for; at most one of the fields is given.
+    """Noise levels asked for; at most one of the fields is given.
 
     Attributes:
       sigmas: descending noise levels.
-      second_sigma: of two-step samples.
-      steps: levels of the Karras grid.
+      second_sigma: second level of two-step samples.
+      steps: number of levels of the Karras grid.
     """
 
     sigmas: Sequence[float] | None = None
@@ -136,23 +136,23 @@ class Levels:
     def __post_init__(self) -> None:
         """Raise `ArgumentError` if several are given."""
         given = [f"--{name}" for name, value in vars(self).items() if value is not None]
-        if len(given) > 1:
-            raise ArgumentError(
-                f"{' and '.join(given)} both say at which levels to sample; give one of them."
-            )
+        require(
+            len(given) <= 1,
+            f"{' and '.join(given)} both say at which levels to sample; give one of them.",
+        )
 
-    def one_schedule(self, config: Config) -> tuple[float, ...]:
-        """Noise levels for one set of samples; default: one step, or a diffusion model's grid."""
+    def single_schedule(self, config: Config) -> tuple[float, ...]:
+        """Return the levels of one schedule; default: one step, or a diffusion model's grid."""
         if self.sigmas is not None:
             return tuple(self.sigmas)
         return karras_levels(config, self.steps)
 
     def schedules(self, config: Config, second_sigma: float) -> dict[str, tuple[float, ...]]:
-        """Noise levels to score, by name; default: `one_step` and `two_step`.
+        """Return the noise levels to score by name; default: `one_step` and `two_step`.
 
         Args:
           config: resolved.
-          second_sigma: of `two_step`, unless one is given.
+          second_sigma: default of the second level of `two_step`.
         """
         if self.sigmas is None and self.steps is None and not is_diffusion(config):
             (first,) = karras_levels(config, 1)
@@ -163,6 +163,6 @@ class Levels:
             "--second_sigma was given for a diffusion model, which has no two-step samples; leave "
             "it out, or give --steps.",
         )
-        levels = self.one_schedule(config)
+        levels = self.single_schedule(config)
         name = {1: "one_step", 2: "two_step"}.get(len(levels), f"{len(levels)}_steps")
         return {"heun" if is_diffusion(config) else name: levels}

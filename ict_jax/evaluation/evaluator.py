@@ -1,4 +1,4 @@
-"""The evaluation of a run while it trains: sample grids, and a score by which the best is kept."""
+"""Evaluation of a run while it trains: sample grids, and a score that selects the best."""
 
 import functools
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from ict_jax.evaluation.extractors.base import CLASSIFIER
 from ict_jax.evaluation.features import FeatureExtractor
 from ict_jax.evaluation.grids import image_grid
 from ict_jax.evaluation.held_out import HeldOut, check_held_out
-from ict_jax.evaluation.references import reference_of
+from ict_jax.evaluation.references import compute_reference
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.evaluation.scorer import Comparison, Scorer
-from ict_jax.runtime.console import progress, say
+from ict_jax.runtime.console import progress
 from ict_jax.runtime.processes import broadcast_from_main
 from ict_jax.training.state import Params
 
@@ -32,17 +32,17 @@ class SampleGrids:
         num_images: int = 64,
         diffusion_sigmas: Sequence[float] | None = None,
     ):
-        """Check the numbers.
+        """Check the values.
 
         Args:
-          sampler: draws images of given seeds.
+          sampler: draws images by seed.
           second_sigma: second noise level of two-step samples.
-          num_images: in a grid.
-          diffusion_sigmas: levels of Heun's method, for a diffusion model; then there are no
-            one-step and two-step samples.
+          num_images: images per grid.
+          diffusion_sigmas: levels of Heun's method, for a diffusion model; they replace one-step
+            and two-step samples.
 
         Raises:
-          ArgumentError: no images, or a sigma that cannot be sampled at.
+          ArgumentError: num_images < 1, or second_sigma is out of range.
         """
         low, high = sampler.sigma_min, sampler.sigma_max
         require(num_images >= 1, f"sampling.num_images={num_images} must be at least 1.")
@@ -57,7 +57,7 @@ class SampleGrids:
             self.schedules = {"heun": tuple(diffusion_sigmas)}
 
     def __call__(self, params: Params) -> dict[str, np.ndarray]:
-        """A grid of each schedule, uint8 [h, w, 3]."""
+        """Draw a grid of each schedule, uint8 [h, w, 3]."""
         return {
             name: image_grid(self.sampler(params, range(self.num_images), sigmas))
             for name, sigmas in self.schedules.items()
@@ -65,7 +65,7 @@ class SampleGrids:
 
 
 class Evaluator:
-    """Scores a run while it trains, with EMA parameters; never touches the training state."""
+    """Scores of a run while it trains, with EMA parameters; never touches the training state."""
 
     def __init__(
         self,
@@ -77,20 +77,20 @@ class Evaluator:
         at_end: bool = False,
         extractor: str = CLASSIFIER,
     ):
-        """Check the numbers; the classifier is trained when it is first needed.
+        """Check the values; the classifier is trained when it is first needed.
 
         Args:
-          dataset: whose real images are compared with.
-          grids: of samples; scored are those of its first schedule.
+          dataset: real images to compare with.
+          grids: sample grids; the samples of their first schedule are scored.
           every_steps: steps between two scores; None for none.
           num_samples: images drawn for a score.
-          at_end: whether the whole evaluation follows the last step.
-          extractor: in whose features: "classifier", against the validation split; or a
-            pretrained one, against the training images.
+          at_end: whether the full evaluation follows the last step.
+          extractor: network of the features: "classifier", compared with the validation split, or
+            a pretrained one, compared with the training images.
 
         Raises:
-          ArgumentError: every_steps < 1, num_samples < 2, scores are asked for and too few images
-            are held out, or the extractor is not to be had.
+          ArgumentError: every_steps < 1, num_samples < 2, too few images are held out for the
+            scores asked for, or the extractor is not available.
         """
         require(
             every_steps is None or every_steps >= 1,
@@ -109,32 +109,27 @@ class Evaluator:
 
     @property
     def score_name(self) -> str:
-        """Of the score while training."""
+        """Name of the score during training."""
         if self._extractor is None:
             return "validation_fd"
         return f"{distance_name(self._extractor.name)}_of_{self.num_samples}"
 
     def score(self, params: Params) -> float:
-        """Fréchet distance of the samples of the first schedule, lower is better."""
-        scorer = Scorer(
-            self.grids.sampler,
-            params,
-            self.held_out if self._extractor is None else self._against_training_set,
-            range(self.num_samples),
-        )
+        """Compute the Fréchet distance of the samples of the first schedule; lower is better."""
+        comparison = self.held_out if self._extractor is None else self._against_training_set
+        scorer = Scorer(self.grids.sampler, params, comparison, range(self.num_samples))
         return broadcast_from_main(scorer.distance(next(iter(self.grids.schedules.values()))))
 
     @functools.cached_property
     def held_out(self) -> Comparison:
-        """The comparison of the protocol held-out."""
-        say("training the classifier whose features scores are measured in")
+        """Comparison of the protocol held-out."""
         return HeldOut(self.dataset, self.grids.sampler.mesh, num_samples=self.num_samples)
 
     @functools.cached_property
     def _against_training_set(self) -> Comparison:
         assert self._extractor is not None
         sampler = self.grids.sampler
-        reference = reference_of(
+        reference = compute_reference(
             self.dataset.name,
             self.dataset.train,
             FeatureExtractor(self._extractor, sampler.mesh, sampler.batch_size),

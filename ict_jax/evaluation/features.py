@@ -20,15 +20,15 @@ from ict_jax.runtime.storage import write_at_once
 from ict_jax.training.parallel import batch_sharding, replicated
 
 PARTS = 10
-"""In so many parts samples are kept; an interruption costs at most the one being drawn."""
+"""Files in which samples are kept; an interruption costs at most the part being drawn."""
 
 
 class Collected(NamedTuple):
     """Features, logits if the extractor has them, and images, of n examples."""
 
     features: Float[np.ndarray, "n d"]
-    logits: Float[np.ndarray, "n classes"] | None
-    images: UInt8[np.ndarray, "n h w c"] | None
+    logits: Float[np.ndarray, "n classes"] | None = None
+    images: UInt8[np.ndarray, "n h w c"] | None = None
 
 
 def collect_samples(
@@ -42,16 +42,15 @@ def collect_samples(
 ) -> Collected:
     """Draw samples and extract their features, in `PARTS` parts that are each kept in a file.
 
-    Parts that are there already, from a run that was interrupted, are read; damaged ones are drawn
-    again.
+    Parts that an interrupted run left are read; damaged ones are drawn again.
 
     Args:
-      batches: `batches(start, stop)` draws the samples from start to stop, a batch at a time.
-      extract: of their features.
+      batches: `batches(start, stop)` yields the samples from start to stop, a batch at a time.
+      extract: feature extractor.
       count: number of samples.
-      directory: for the parts alone; None: they are not kept.
-      keep_images: whether the images are among what is returned and kept.
-      on_progress: called with how many are done, and of how many.
+      directory: directory for the parts alone; None: they are not kept.
+      keep_images: whether the images are returned and kept too.
+      on_progress: called with the number done and the total.
 
     Raises:
       Diverged: a sample is not finite.
@@ -69,30 +68,34 @@ def collect_samples(
 
     if directory is None:
         return draw(0, count)
-    edges = np.unique(np.linspace(0, count, PARTS + 1).astype(int))
+    edges = np.linspace(0, count, PARTS + 1).astype(int)
     parts = []
-    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+    for number, (start, stop) in enumerate(itertools.pairwise(np.unique(edges).tolist())):
         path = directory / f"part_{number}.npz"
-        part = _load(path, int(stop - start), keep_images)
-        there = all_processes(part is not None)  # otherwise all take part in drawing it
-        if part is None or not there:
-            part = draw(int(start), int(stop))
-            _save(path, part)
+        part = _read_part(path, stop - start, keep_images)
+        in_all = all_processes(part is not None)  # otherwise all take part in drawing it
+        if part is None or not in_all:
+            part = draw(start, stop)
+            if is_main():
+                arrays = {k: v for k, v in part._asdict().items() if v is not None}
+                write_at_once(path, encode_npz(arrays))
+            wait_for_all("part of the samples")
         parts.append(part)
     return concatenate(parts)
 
 
 def concatenate(parts: Sequence[Collected]) -> Collected:
-    """All examples of some parts."""
+    """Concatenate the examples of several parts."""
+    return Collected(
+        *(
+            None if arrays[0] is None else np.concatenate(arrays)
+            for arrays in zip(*parts, strict=True)
+        )
+    )
 
-    def join(arrays: list) -> Any:
-        return None if arrays[0] is None else np.concatenate(arrays)
 
-    return Collected(*(join(list(arrays)) for arrays in zip(*parts, strict=True)))
-
-
-def as_npz(arrays: dict[str, Any]) -> bytes:
-    """The content of an .npz file."""
+def encode_npz(arrays: dict[str, Any]) -> bytes:
+    """Encode arrays as the content of an .npz file."""
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -101,15 +104,16 @@ def as_npz(arrays: dict[str, Any]) -> bytes:
 def read_npz(
     path: epath.Path, names: set[str], *, optional: frozenset[str] = frozenset()
 ) -> dict[str, np.ndarray] | None:
-    """The arrays of an .npz file, whose checksums are verified.
+    """Read an .npz file and verify its checksums.
 
     Args:
-      path: of the file.
-      names: of all arrays.
-      optional: of arrays that may be missing.
+      path: path of the file.
+      names: names of all arrays.
+      optional: names that may be missing.
 
     Returns:
-      None if it is not there; or, which is said, if it is damaged or has other names.
+      The arrays by name; None if the file is missing, or, with a warning, if it is damaged or has
+      other names.
     """
     try:
         with path.open("rb") as file, np.load(file) as found:
@@ -124,62 +128,53 @@ def read_npz(
     return None if wrong else arrays
 
 
-def _save(path: epath.Path, part: Collected) -> None:
-    """By the first process, whole or not at all; the others wait for it."""
-    if is_main():
-        write_at_once(path, as_npz({k: v for k, v in part._asdict().items() if v is not None}))
-    wait_for_all("part of the samples")
-
-
-def _load(path: epath.Path, count: int, keep_images: bool) -> Collected | None:
-    """A part of so many examples; None if it is not there or cannot be read."""
+def _read_part(path: epath.Path, count: int, keep_images: bool) -> Collected | None:
     names = {"features", "logits", *(["images"] if keep_images else [])}
     arrays = read_npz(path, names, optional=frozenset({"logits"}))
     if arrays is None or len(arrays["features"]) != count:
         return None
-    return Collected(arrays["features"], arrays.get("logits"), arrays.get("images"))
+    return Collected(**arrays)
 
 
 class FeatureExtractor:
     """`extract(images)` computes features on all devices."""
 
     def __init__(self, extractor: Extractor, mesh: Mesh, batch_size: int = 256):
-        """Prepare a program for `batch_size` images at once, rounded up to the devices."""
-        whole, cut = replicated(mesh), batch_sharding(mesh)
+        """Prepare a program for `batch_size` images, rounded up to a multiple of the devices."""
+        everywhere, sharded = replicated(mesh), batch_sharding(mesh)
         self.extractor = extractor
-        self._size = -(-batch_size // mesh.size) * mesh.size
-        self._weights = jax.device_put(extractor.weights, whole)
+        self._batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._weights = jax.device_put(extractor.weights, everywhere)
 
         def apply(weights: Any, images: Array) -> Any:
-            images = jax.lax.with_sharding_constraint(images, cut)  # each process has them whole
+            # Every process passes all images.
+            images = jax.lax.with_sharding_constraint(images, sharded)
             return extractor.apply(weights, images)
 
-        self._apply = jax.jit(apply, out_shardings=whole)
+        self._apply = jax.jit(apply, out_shardings=everywhere)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Collected:
-        """Features and logits of images, which are kept beside them."""
+        """Return features, logits and the images themselves."""
         parts = []
-        for start in range(0, len(images), self._size):
-            part = images[start : start + self._size]
-            # The last part is filled up, so that every part has the compiled shape.
-            filling = part[-1:].repeat(self._size - len(part), axis=0)
-            found = self._apply(self._weights, np.concatenate([part, filling]))
+        for start in range(0, len(images), self._batch_size):
+            part = images[start : start + self._batch_size]
+            # Pad the last batch to the compiled shape.
+            padding = part[-1:].repeat(self._batch_size - len(part), axis=0)
+            found = self._apply(self._weights, np.concatenate([part, padding]))
             logits = None if found.logits is None else np.asarray(found.logits)[: len(part)]
             parts.append(Collected(np.asarray(found.features)[: len(part)], logits, part))
         return concatenate(parts)
 
 
-def image_batches(
-    data: Examples, index: np.ndarray, size: int
-) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-    """The images of some examples, `size` at a time."""
-    for start in range(0, len(index), size):
-        yield data.read(index[start : start + size]).images
+def image_batches(data: Examples, batch_size: int) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+    """Yield all images of a set in order, a batch at a time."""
+    for start in range(0, data.size, batch_size):
+        yield data.read(np.arange(start, min(start + batch_size, data.size))).images
 
 
 def content_hash(data: Examples) -> str:
-    """SHA-256 of all images of a set in their order, with their shape."""
+    """Compute the SHA-256 of all images of a set in order, with their shape."""
     digest = hashlib.sha256(repr((data.size, *data.image_shape)).encode())
-    for images in image_batches(data, np.arange(data.size), 10_000):
+    for images in image_batches(data, 10_000):
         digest.update(np.ascontiguousarray(images).tobytes())
     return digest.hexdigest()

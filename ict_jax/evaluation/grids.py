@@ -1,4 +1,4 @@
-"""Samples as uint8 and as grids in PNG files."""
+"""Conversion of samples to uint8, to grids and to PNG files."""
 
 import io
 from typing import TypeVar
@@ -14,18 +14,16 @@ from ict_jax.runtime.storage import write_at_once
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 SMALLEST_SIDE = 32
-"""Images smaller than this are enlarged by a whole factor when shown."""
+"""Smaller images are shown enlarged by an integer factor."""
 
 
 def to_uint8(x: AnyArray) -> AnyArray:
-    """[-1, 1] to 0..255, (x + 1) * 127.5 truncated. Source: CM authors' code (no rounding)."""
+    """Map [-1, 1] to 0..255 by truncating (x + 1) * 127.5. Source: CM authors' code."""
     return ((x.astype(np.float32) + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 
-def image_grid(
-    images: UInt8[np.ndarray, "n h w c"],
-) -> UInt8[np.ndarray, "H W 3"]:
-    """The images in rows, one grey pixel apart, small ones enlarged without smoothing."""
+def image_grid(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Arrange images in rows, one grey pixel apart; small ones are enlarged without smoothing."""
     n, h, w, _c = images.shape
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
@@ -35,31 +33,31 @@ def image_grid(
     grid = np.full((rows * (h + 1) + 1, columns * (w + 1) + 1, 3), 128, np.uint8)
     for index, image in enumerate(images):
         top, left = (index // columns) * (h + 1) + 1, (index % columns) * (w + 1) + 1
-        grid[top : top + h, left : left + w] = image  # one channel is spread over three
+        grid[top : top + h, left : left + w] = image  # a single channel broadcasts to three
     return grid
 
 
-def classes_in_turn(data: ImageSet, count: int) -> UInt8[np.ndarray, "n h w c"]:
-    """Images of a set, their classes in turn as in samples."""
-    of_class = [np.flatnonzero(data.labels == label) for label in np.unique(data.labels)]
+def cycle_classes(data: ImageSet, count: int) -> UInt8[np.ndarray, "n h w c"]:
+    """Return images of a set with their classes in rotation, as in samples."""
+    members = [np.flatnonzero(data.labels == label) for label in np.unique(data.labels)]
     chosen = []
     for index in range(count):
-        row, column = divmod(index, len(of_class))
-        chosen.append(of_class[column][row % len(of_class[column])])
+        row, column = divmod(index, len(members))
+        chosen.append(members[column][row % len(members[column])])
     return data.images[chosen]
 
 
-def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """The content of a PNG file."""
+def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """Encode an image as the content of a PNG file."""
     png = io.BytesIO()
-    Image.fromarray(picture).save(png, "PNG")
+    Image.fromarray(image).save(png, "PNG")
     return png.getvalue()
 
 
-def save_png(path: epath.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes a picture, making its directory if needed.
+def save_png(path: epath.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Write an image, creating its directory if needed.
 
     Raises:
       NotSaved: it cannot be written.
     """
-    write_at_once(path, encode_png(picture))
+    write_at_once(path, encode_png(image))

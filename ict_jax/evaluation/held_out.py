@@ -1,6 +1,6 @@
-"""Comparison of samples with held-out real images, beside their floor and trivial baselines."""
+"""Comparison of samples with held-out real images, with a floor and trivial baselines."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from ict_jax.evaluation.features import Collected, FeatureExtractor, content_has
 from ict_jax.evaluation.grids import to_uint8
 from ict_jax.evaluation.metrics.frechet import frechet_distance, moments
 from ict_jax.evaluation.metrics.kid import kernel_distance
+from ict_jax.runtime.console import say
 
-SPLITS = 20
+NUM_SPLITS = 20
 CONFIDENT = 0.9
 
 
@@ -31,17 +32,17 @@ def check_held_out(dataset: Dataset) -> None:
 
 
 class HeldOut:
-    """Compare samples with the test split, in the features of a classifier of the same data set.
+    """Comparison with the test split, in the features of a classifier of the same data set.
 
-    Neither the generator nor the classifier was trained on it. In each of 20 random splits one
-    half of it is the reference; the other half, or n samples, is compared with it. So floor and
-    scores are distances at the same n to the same references. The protocol `held-out`.
+    Neither the generator nor the classifier was trained on the test split. In each of 20 random
+    splits of it, one half is the reference; the other half (floor) or n samples (scores) are
+    compared with it, so both are distances at the same n to the same references.
     """
 
     needs_images = True
 
     def __init__(self, dataset: Dataset, mesh: Mesh, *, num_samples: int = 5000):
-        """Train the classifier and extract features of the real images.
+        """Train the classifier and extract the features of the real images.
 
         Raises:
           ArgumentError: num_samples < 2, or too few images are held out.
@@ -52,38 +53,35 @@ class HeldOut:
         )
         check_held_out(dataset)
         self._dataset, self._num_samples = dataset, num_samples
+        say("training the classifier whose features scores are measured in")
         self.extract = FeatureExtractor(train_classifier(dataset), mesh)
         self._test = self.extract(dataset.test.images)
-        self._validation = moments(self._scaled(self.extract(dataset.validation.images)))
+        self._validation = moments(self._scale(self.extract(dataset.validation.images)))
         self.n = min(num_samples, dataset.test.size // 2)
         rng = np.random.default_rng(0)
-        self._splits = [rng.permutation(dataset.test.size) for _ in range(SPLITS)]
+        self._splits = [rng.permutation(dataset.test.size) for _ in range(NUM_SPLITS)]
 
     def record(self) -> dict[str, Any]:
-        """What makes scores comparable, for the results."""
-        test, logits = self._dataset.test, self._test.logits
+        """Describe the classifier and the reference."""
+        test, logits, extractor = self._dataset.test, self._test.logits, self.extract.extractor
         assert logits is not None
         accuracy = float((logits.argmax(1) == test.labels).mean())
         return {
-            "extractor": {
-                "name": self.extract.extractor.name,
-                "sha256": self.extract.extractor.digest,
-                "accuracy": accuracy,
-            },
+            "extractor": {"name": extractor.name, "sha256": extractor.digest, "accuracy": accuracy},
             "reference": {
                 "name": f"{self._dataset.name}, test split",
                 "sha256": content_hash(test),
                 "n": self.n,
-                "splits": SPLITS,
+                "splits": NUM_SPLITS,
             },
         }
 
     def distance(self, samples: Collected) -> float:
-        """Fréchet distance to the validation split, for choices and for the best checkpoint."""
-        return frechet_distance(moments(self._scaled(samples)), self._validation)
+        """Compute the Fréchet distance to the validation split."""
+        return frechet_distance(moments(self._scale(samples)), self._validation)
 
     def scores(self, samples: Collected) -> dict[str, Any]:
-        """Scores of at least n samples against real images.
+        """Score at least n samples against real images.
 
         Returns:
           `n`; `fd_classifier` and `kid`, means and standard deviations over the splits;
@@ -94,46 +92,43 @@ class HeldOut:
             len(samples.features) >= self.n,
             f"{len(samples.features)} samples were given and n={self.n} are compared; draw more.",
         )
-        features = self._scaled(samples)
-        rng = np.random.default_rng(1)
-        chosen = [rng.choice(len(features), self.n, replace=False) for _ in range(SPLITS)]
-        return self._compared(lambda split: features[chosen[split]], samples)
+        rng, count = np.random.default_rng(1), len(samples.features)
+        chosen = [rng.choice(count, self.n, replace=False) for _ in range(NUM_SPLITS)]
+        return self._compare(samples, chosen)
 
     def baselines(self) -> dict[str, dict[str, Any]]:
-        """Scores of real images, `floor`, and of what any model should beat."""
+        """Score real images as `floor`, and the trivial baselines."""
         pools = {"gaussian": self.gaussian(), "noise": self.noise()}
         scores = {name: self.scores(self.extract(pool)) for name, pool in pools.items()}
         return {"floor": self.floor(), **scores}
 
     def floor(self) -> dict[str, Any]:
-        """Scores of real against real: the two halves of the test split."""
-        features = self._scaled(self._test)
-        halves = [order[self.n : 2 * self.n] for order in self._splits]
-        return self._compared(lambda split: features[halves[split]], self._test)
+        """Compare the two halves of the test split."""
+        return self._compare(self._test, [order[self.n : 2 * self.n] for order in self._splits])
 
     def noise(self) -> UInt8[np.ndarray, "n h w c"]:
-        """Clipped standard normal noise, what an untrained sampler cannot do worse than."""
+        """Draw clipped standard normal noise, like the samples of an untrained model."""
         rng = np.random.default_rng(2)
         shape = (self._num_samples, *self._dataset.image_shape)
         return to_uint8(rng.standard_normal(shape))
 
     def gaussian(self) -> UInt8[np.ndarray, "n h w c"]:
-        """Draws from the normal law with the training images' mean and covariance."""
+        """Draw from the normal distribution with the training images' mean and covariance."""
         rng = np.random.default_rng(3)
         flat = _flat(measured_part(self._dataset.train).images)
         n, d = flat.shape
         if n > d:
             values, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))
             root = vectors * np.sqrt(np.maximum(values, 0))
-        else:  # the covariance has no full rank, and root @ root.T is it without an eigensystem
+        else:  # root @ root.T is the rank-deficient covariance, without an eigendecomposition
             root = (flat - flat.mean(0)).T / np.sqrt(n - 1)
         draws = flat.mean(0) + rng.standard_normal((self._num_samples, root.shape[1])) @ root.T
         return to_uint8(draws.reshape(-1, *self._dataset.image_shape))
 
     def nearest(self, images: UInt8[np.ndarray, "m h w c"]) -> dict[str, float]:
-        """Distances of up to 1,000 images to their nearest training image, in [-1, 1] pixels.
+        """Compute distances of up to 1,000 images, in [-1, 1], to their nearest training images.
 
-        Samples that were copies would have them near zero; see those of held-out images.
+        Copies have distances near zero; compare with those of held-out images.
         """
         a, b = _flat(images[:1000]), _flat(measured_part(self._dataset.train).images)
         squared = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
@@ -143,13 +138,12 @@ class HeldOut:
             "percentile_5": float(np.percentile(distances, 5)),
         }
 
-    def _compared(
-        self, features_of_split: Callable[[int], np.ndarray], samples: Collected
-    ) -> dict[str, Any]:
-        real = self._scaled(self._test)
+    def _compare(self, samples: Collected, chosen: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Compare in each split the chosen rows of the samples with the reference half."""
+        real, scaled = self._scale(self._test), self._scale(samples)
         fds, kids = [], []
-        for split, order in enumerate(self._splits):
-            reference, features = real[order[: self.n]], features_of_split(split)
+        for order, rows in zip(self._splits, chosen, strict=True):
+            reference, features = real[order[: self.n]], scaled[rows]
             fds.append(frechet_distance(moments(features), moments(reference)))
             kids.append(kernel_distance(features, reference))
         assert samples.logits is not None and samples.images is not None
@@ -161,7 +155,7 @@ class HeldOut:
             "nearest_training_image": self.nearest(samples.images),
         }
 
-    def _scaled(self, samples: Collected) -> Float[np.ndarray, "n d"]:
+    def _scale(self, samples: Collected) -> Float[np.ndarray, "n d"]:
         return samples.features.astype(np.float64) / self.extract.extractor.scale
 
 
@@ -170,12 +164,12 @@ def _mean_and_spread(values: list[float]) -> dict[str, float]:
 
 
 def _confidence(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, " n"]:
-    """Probability of the most likely class, in float64."""
+    """Return the probability of the most likely class, in float64."""
     shifted = logits.astype(np.float64)
     shifted = np.exp(shifted - shifted.max(1, keepdims=True))
     return (shifted / shifted.sum(1, keepdims=True)).max(1)
 
 
 def _flat(images: UInt8[np.ndarray, "n h w c"]) -> np.ndarray:
-    """Images as rows of values in [-1, 1]."""
+    """Return images as rows of values in [-1, 1]."""
     return images.reshape(len(images), -1) / 127.5 - 1

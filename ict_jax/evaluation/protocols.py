@@ -1,64 +1,50 @@
-"""Ways of scoring samples, by name: how many, in whose features, against which images."""
+"""Scoring protocols: how many samples, in which features, against which images."""
 
 from typing import NamedTuple
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.evaluation.extractors.base import CLASSIFIER
 
-HELD_OUT = "held-out"
+HELD_OUT_PROTOCOL = "held-out"
 
 
 class Protocol(NamedTuple):
-    """What must be the same for two scores to be comparable.
+    """Settings that must be the same for two scores to be comparable.
 
     Attributes:
-      name: under which scores are reported.
-      num_samples: drawn, with the seeds 0, 1, 2, ...
-      extractor: the network in whose features images are compared; None: the user's choice.
+      name: name under which scores are reported.
+      num_samples: number of samples, with the seeds 0, 1, 2, ...
+      extractor: network of the features; None: the user's choice.
       reference: "train" or "test": that split of the model's data set; "file": statistics and
-        images of a file that the user has.
-      num_reference: images of the reference; None: as many as the set has.
-      image_shape: of samples and reference; None: any.
+        images from a file of the user's.
+      num_reference: number of reference images; None: all of the set.
+      image_shape: shape of samples and reference; None: any.
     """
 
     name: str
     num_samples: int
     extractor: str | None
     reference: str
-    num_reference: int | None
-    image_shape: tuple[int, int, int] | None
+    num_reference: int | None = None
+    image_shape: tuple[int, int, int] | None = None
 
 
 _PROTOCOLS = (
-    # Small sets: the test split in 20 splits (`held_out.HeldOut`).
-    Protocol(HELD_OUT, 5000, CLASSIFIER, "test", None, None),
+    # Small sets: 20 random splits of the test split (`held_out.HeldOut`).
+    Protocol(HELD_OUT_PROTOCOL, 5000, CLASSIFIER, "test"),
     # CM and iCT on CIFAR-10.
-    Protocol(
-        "cifar10-train-50k",
-        50_000,
-        "inception",
-        "train",
-        50_000,
-        (32, 32, 3),
-    ),
+    Protocol("cifar10-train-50k", 50_000, "inception", "train", 50_000, (32, 32, 3)),
     # ADM, CM and iCT on ImageNet 64x64: the statistics of OpenAI's VIRTUAL_imagenet64_labeled.npz,
     # precision and recall against its images.
-    Protocol(
-        "imagenet64-adm-50k",
-        50_000,
-        "inception",
-        "file",
-        None,
-        (64, 64, 3),
-    ),
-    Protocol("train-set", 50_000, None, "train", None, None),
+    Protocol("imagenet64-adm-50k", 50_000, "inception", "file", image_shape=(64, 64, 3)),
+    Protocol("train-set", 50_000, None, "train"),
 )
 
-NAMES = tuple(protocol.name for protocol in _PROTOCOLS)
+PROTOCOL_NAMES = tuple(protocol.name for protocol in _PROTOCOLS)
 
 
 def find_protocol(name: str) -> Protocol:
-    """A protocol by its name.
+    """Return a protocol by its name.
 
     Raises:
       ArgumentError: there is none.
@@ -66,17 +52,17 @@ def find_protocol(name: str) -> Protocol:
     for protocol in _PROTOCOLS:
         if protocol.name == name:
             return protocol
-    raise ArgumentError(f"--protocol={name} is not known; use one of {', '.join(NAMES)}.")
+    raise ArgumentError(f"--protocol={name} is not known; use one of {', '.join(PROTOCOL_NAMES)}.")
 
 
-def check_data(protocol: Protocol, name: str, size: int, shape: tuple[int, ...]) -> None:
-    """Raises `ArgumentError` unless a training split is what a protocol compares with.
+def check_training_split(protocol: Protocol, name: str, size: int, shape: tuple[int, ...]) -> None:
+    """Raise `ArgumentError` unless a training split can be a protocol's reference.
 
     Args:
-      protocol: of the scores.
-      name: of the model's data set.
-      size: images in its training split.
-      shape: of an image.
+      protocol: the protocol.
+      name: name of the data set.
+      size: number of training images.
+      shape: shape of an image.
     """
     require(
         protocol.image_shape in (None, tuple(shape)),

@@ -1,4 +1,4 @@
-"""What samples are compared with: moments and features of real images, kept by their content."""
+"""Statistics of the real images that samples are compared with, cached by content."""
 
 import hashlib
 import zipfile
@@ -6,15 +6,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from etils import epath
 from jaxtyping import Float
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data import Examples
 from ict_jax.evaluation.features import (
     FeatureExtractor,
-    as_npz,
     content_hash,
+    encode_npz,
     image_batches,
     read_npz,
 )
@@ -23,21 +22,21 @@ from ict_jax.runtime.console import not_essential
 from ict_jax.runtime.processes import all_processes
 from ict_jax.runtime.storage import cache_directory, to_path, write_at_once
 
-MOST_FEATURES = 10_000
+MAX_FEATURES = 10_000
 """Real images whose features are kept, for kernel distance, precision and recall."""
 
-BATCH = 256
+BATCH_SIZE = 256
 
 
 class Reference(NamedTuple):
     """Real images in the features of an extractor.
 
     Attributes:
-      name: of the set, or of the file.
+      name: name of the set or file.
       digest: SHA-256 of its images, or of the file.
-      size: how many images the moments are of; None where a file does not say.
-      moments: of all their features.
-      features: of at most `MOST_FEATURES` of them, at random (NumPy seed 0).
+      size: number of images behind the moments; None if a file does not say.
+      moments: moments of all their features.
+      features: features of at most `MAX_FEATURES` of them, at random (NumPy seed 0).
       extract: computes the same features of other images.
     """
 
@@ -49,22 +48,22 @@ class Reference(NamedTuple):
     extract: FeatureExtractor
 
 
-def reference_of(
+def compute_reference(
     name: str,
     data: Examples,
     extract: FeatureExtractor,
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reference:
-    """Statistics of all images of a set, computed once for the same images and extractor.
+    """Compute the statistics of all images of a set, once for the same images and extractor.
 
-    What was computed is kept in `cache_directory("references")`, by hashes of images and weights.
+    They are kept in `cache_directory("references")`, by hashes of images and weights.
 
     Args:
-      name: of the set.
+      name: name of the set.
       data: the images.
       extract: computes the features.
-      on_progress: called with how many are done, and of how many.
+      on_progress: called with the number done and the total.
 
     Raises:
       ArgumentError: there are fewer than two images.
@@ -74,61 +73,52 @@ def reference_of(
         f"{name} has {data.size} images to compare with, expected at least two; add images.",
     )
     digest, extractor = content_hash(data), extract.extractor
-    name_of_file = f"{digest[:16]}_{extract.extractor.name}_{extractor.digest[:16]}.npz"
-    path = to_path(cache_directory("references") / name_of_file)
-    found = _read(path)
-    there = all_processes(found is not None)  # otherwise all take part in computing it
-    if found is None or not there:
-        found = _compute(data, extract, on_progress)
-        _write(path, found)
-    moments, features = found
-    return Reference(name, digest, data.size, moments, features, extract)
+    file_name = f"{digest[:16]}_{extractor.name}_{extractor.digest[:16]}.npz"
+    path = to_path(cache_directory("references") / file_name)
+    arrays = read_npz(path, {"mean", "covariance", "features"})
+    in_all = all_processes(arrays is not None)  # otherwise all take part in computing it
+    if arrays is None or not in_all:
+        arrays = _compute(data, extract, on_progress)
+        # By every process: each host has a cache of its own.
+        with not_essential(f"statistics of the reference, {path},"):
+            write_at_once(path, encode_npz(arrays))
+    moments = Moments(arrays["mean"], arrays["covariance"])
+    return Reference(name, digest, data.size, moments, arrays["features"], extract)
+
+
+def _choose_kept(size: int) -> np.ndarray:
+    """Choose the images whose features are kept, ascending."""
+    return np.sort(np.random.default_rng(0).permutation(size)[:MAX_FEATURES])
 
 
 def _compute(
     data: Examples, extract: FeatureExtractor, on_progress: Callable[[int, int], None]
-) -> tuple[Moments, np.ndarray]:
-    chosen = np.zeros(data.size, bool)
-    chosen[np.random.default_rng(0).permutation(data.size)[:MOST_FEATURES]] = True
+) -> dict[str, np.ndarray]:
+    chosen = np.isin(np.arange(data.size), _choose_kept(data.size))
     sums, kept, done = None, [], 0
-    for images in image_batches(data, np.arange(data.size), BATCH):
+    for images in image_batches(data, BATCH_SIZE):
         features = extract(images).features
-        own = MomentSums.of(features)
-        sums = own if sums is None else sums.merge(own)
+        part = MomentSums.of(features)
+        sums = part if sums is None else sums.merge(part)
         kept.append(features[chosen[done : done + len(features)]])
         done += len(features)
         on_progress(done, data.size)
     assert sums is not None
-    return sums.moments(), np.concatenate(kept)
+    return {**sums.moments()._asdict(), "features": np.concatenate(kept)}
 
 
-def _write(path: epath.Path, found: tuple[Moments, np.ndarray]) -> None:
-    """By each process, for hosts have caches of their own."""
-    moments, features = found
-    with not_essential(f"statistics of the reference, {path},"):
-        write_at_once(path, as_npz({**moments._asdict(), "features": features}))
-
-
-def _read(path: epath.Path) -> tuple[Moments, np.ndarray] | None:
-    """None if it is not there or cannot be read."""
-    arrays = read_npz(path, {"mean", "covariance", "features"})
-    if arrays is None:
-        return None
-    return Moments(arrays["mean"], arrays["covariance"]), arrays["features"]
-
-
-def reference_of_file(
+def read_reference(
     path: str, extract: FeatureExtractor, image_shape: tuple[int, int, int]
 ) -> Reference:
-    """Statistics `mu` and `sigma` and images `arr_0` of a file in the format of ADM's evaluation.
+    """Read statistics `mu`, `sigma` and images `arr_0` from a file in ADM's evaluation format.
 
     Args:
-      path: of the .npz.
-      extract: computes features of the Inception network, of which the statistics are.
-      image_shape: that the images must have.
+      path: path of the .npz.
+      extract: computes features of the network behind the statistics, Inception.
+      image_shape: expected shape of the images.
 
     Raises:
-      ArgumentError: there is no such file, or it is not in the format.
+      ArgumentError: there is no such file, or its format differs.
     """
     file = to_path(path)
     require(
@@ -138,13 +128,10 @@ def reference_of_file(
     )
     try:
         with file.open("rb") as opened:
-            digest = hashlib.sha256()
-            while block := opened.read(2**20):
-                digest.update(block)
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
             opened.seek(0)
             with np.load(opened) as arrays:
-                mean, covariance = arrays["mu"], arrays["sigma"]
-                images = arrays["arr_0"]
+                mean, covariance, images = (arrays[name] for name in ("mu", "sigma", "arr_0"))
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ArgumentError(
             f"--reference={path} is not a reference file ({error}); it must be an .npz with the "
@@ -155,8 +142,7 @@ def reference_of_file(
         f"--reference={path} holds images {images.shape} of {images.dtype}, expected uint8 "
         f"[n, {', '.join(map(str, image_shape))}]; use the file for this resolution.",
     )
-    chosen = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MOST_FEATURES])]
-    features = extract(chosen).features
+    features = extract(images[_choose_kept(len(images))]).features
     d = features.shape[1]
     require(
         mean.shape == (d,) and covariance.shape == (d, d),
@@ -164,4 +150,4 @@ def reference_of_file(
         f"({d},) and ({d}, {d}), the features of {extract.extractor.name}; use its own file.",
     )
     moments = Moments(mean.astype(np.float64), covariance.astype(np.float64))
-    return Reference(file.name, digest.hexdigest(), None, moments, features, extract)
+    return Reference(file.name, digest, None, moments, features, extract)

@@ -1,11 +1,11 @@
-"""Drawing many images by seed, in batches spread over the devices."""
+"""Drawing many images by seed, in batches sharded over the devices."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Int32, UInt8
 
 from ict_jax.core.errors import Diverged, require
 from ict_jax.core.sampling import check_seeds, check_sigmas
@@ -18,7 +18,7 @@ from ict_jax.training.state import Params
 class Sampler:
     """`sampler(params, seeds, sigmas)` -> uint8 images, the same for a seed in any batch.
 
-    One compilation serves all noise levels of the same number of steps.
+    All schedules with the same number of steps share one compilation.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class Sampler:
         num_classes: int = 0,
         batch_size: int = 256,
     ):
-        """Prepares a program for batches of `batch_size`, rounded up to the devices.
+        """Prepare a program for batches of `batch_size`, rounded up to a multiple of the devices.
 
         Args:
           draw: `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key.
-          mesh: devices to spread a batch over.
+          mesh: devices that share a batch.
           sigma_min: the model's smallest noise level.
-          sigma_max: its largest, the first of every sampling.
-          num_classes: of a class-conditional model; 0 for an unconditional one.
+          sigma_max: the model's largest noise level, the first of every schedule.
+          num_classes: number of classes; 0 for an unconditional model.
           batch_size: images drawn at once.
 
         Raises:
@@ -47,8 +47,7 @@ class Sampler:
         require(batch_size >= 1, f"--batch_size={batch_size} must be at least 1.")
         self.mesh = mesh
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
-        self.sigma_min = sigma_min
-        self.sigma_max = sigma_max
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self._num_classes = num_classes
         self._draw = compile_sampler(draw, mesh)
 
@@ -62,14 +61,14 @@ class Sampler:
         """Yield the images of the seeds in order, a batch at a time.
 
         Args:
-          params: averaged parameters.
+          params: EMA parameters.
           seeds: one per image.
           sigmas: descending noise levels.
           labels: one class per seed; default: `even_labels`.
 
         Raises:
-          ArgumentError: sigmas are empty, not descending, out of range; labels do not fit.
-          Diverged: an image has values that are NaN or infinite.
+          ArgumentError: sigmas are empty, not descending or out of range; labels do not fit.
+          Diverged: an image has NaN or infinite values.
         """
         check_sigmas(sigmas, self.sigma_min)
         require(
@@ -81,25 +80,34 @@ class Sampler:
         if labels is None:
             classes = even_labels(seeds, self._num_classes)
         else:
-            classes = self._checked(labels, len(seeds))
+            classes = self._check_labels(labels, len(seeds))
         for start in range(0, len(seeds), self.batch_size):
             part = list(seeds[start : start + self.batch_size])
-            # The last batch is filled up, so that every batch has the compiled shape.
-            filling = self.batch_size - len(part)
-            numbers = np.asarray(part + part[-1:] * filling, np.uint32)
-            part_classes = np.pad(classes[start : start + len(part)], (0, filling))
-            drawn = self._draw(params, numbers, part_classes, np.asarray(sigmas, np.float32))
-            images = np.asarray(drawn)[: len(part)]
-            _require_finite(images)
+            # Pad the last batch to the compiled shape.
+            padding = self.batch_size - len(part)
+            padded_seeds = np.asarray(part + part[-1:] * padding, np.uint32)
+            padded_classes = np.pad(classes[start : start + len(part)], (0, padding))
+            levels = np.asarray(sigmas, np.float32)
+            images = np.asarray(self._draw(params, padded_seeds, padded_classes, levels))
+            images = images[: len(part)]
+            bad = len(images) - int(np.isfinite(images).all((1, 2, 3)).sum())
+            if bad:
+                raise Diverged(
+                    f"{bad} of {len(images)} samples are NaN or infinite: the model has diverged; "
+                    "take an earlier checkpoint (--step, or --init_from for a new run with a lower "
+                    "optimizer.learning_rate)."
+                )
             yield to_uint8(images)
 
     def __call__(
         self, params: Params, seeds: Sequence[int] | range, sigmas: Sequence[float]
     ) -> UInt8[np.ndarray, "n h w c"]:
-        """All images of the seeds, in order, with their default labels."""
+        """Return all images of the seeds in order, with their default labels."""
         return np.concatenate(list(self.batches(params, seeds, sigmas)))
 
-    def _checked(self, labels: Sequence[int] | np.ndarray, count: int) -> Int32[np.ndarray, " n"]:
+    def _check_labels(
+        self, labels: Sequence[int] | np.ndarray, count: int
+    ) -> Int32[np.ndarray, " n"]:
         require(
             self._num_classes > 0,
             "labels were given and the model is unconditional; leave them out.",
@@ -110,13 +118,3 @@ class Sampler:
             f"seeds; give one for each, from 0 to {self._num_classes - 1}.",
         )
         return np.asarray(labels, np.int32)
-
-
-def _require_finite(images: Float[np.ndarray, "b h w c"]) -> None:
-    bad = len(images) - int(np.isfinite(images).all((1, 2, 3)).sum())
-    if bad:
-        raise Diverged(
-            f"{bad} of {len(images)} samples are NaN or infinite: the model has diverged; take an "
-            "earlier checkpoint (--step, or --init_from for a new run with a lower "
-            "optimizer.learning_rate)."
-        )

@@ -1,4 +1,9 @@
-"""The JSON form of scores, as written by every protocol, and its table."""
+"""The JSON form of scores, as every protocol writes it, and its table.
+
+A record has what makes the scores comparable and, under `scores` by the name of each set of images,
+`n` and each score as an object of `value` and its spread: `standard_error` from the draw of the
+samples, or `std_of_splits`.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +15,7 @@ from ict_jax.runtime.storage import write_at_once
 
 HELD_OUT_FILE = "scores.json"
 DISTANCES = ("fid", "fd_")
-"""Fréchet distances are called `fid`, or `fd_` and the name of their extractor."""
+"""Names of Fréchet distances: `fid`, or `fd_` and the name of the extractor."""
 SPREADS = ("standard_error", "std_of_splits")
 
 OLD_ROWS = {"one step": "one_step", "two steps": "two_step", "real": "floor"}
@@ -18,24 +23,21 @@ OLD_HELD_OUT = {"one_step", "two_step", "heun", "floor", "gaussian", "noise"}
 
 
 def score_file(protocol: str) -> str:
-    """The name of the file of a protocol's scores."""
+    """Return the name of the file of a protocol's scores."""
     return HELD_OUT_FILE if protocol == "held-out" else f"scores_{protocol}.json"
 
 
-def write_scores(path: epath.Path, record: Mapping[str, Any]) -> None:
-    """Write a record of scores.
+def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
+    """Write an object as indented JSON, atomically.
 
-    Args:
-      path: of the file.
-      record: what makes the scores comparable; under `scores`, by the name of each set of images,
-        `n` and each score as an object of `value` and its spread: `standard_error` from the draw
-        of the samples or `std_of_splits`.
+    Raises:
+      NotSaved: it cannot be written.
     """
-    write_at_once(path, (json.dumps(record, indent=2) + "\n").encode())
+    write_at_once(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def as_record(found: dict[str, Any]) -> dict[str, Any]:
-    """The content of a file of scores in today's form, whichever version wrote it."""
+    """Convert the content of a score file of any version to today's form."""
     if "scores" not in found and found.keys() & OLD_HELD_OUT:
         return _from_flat(found)
     if not isinstance(found.get("scores"), dict):
@@ -45,7 +47,7 @@ def as_record(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_flat(found: dict[str, Any]) -> dict[str, Any]:
-    """Held-out scores as the first versions wrote them: numbers by name, rows at the top."""
+    """Convert held-out scores of the first versions: values by name, rows at the top level."""
     nearest = found.get("nearest_training_image")
     nearest = nearest if isinstance(nearest, dict) else {}
     n, rows = found.get("n"), {}
@@ -73,13 +75,17 @@ def _from_flat(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def distance_of(row: Mapping[str, Any]) -> float | None:
-    """The Fréchet distance of a row of scores."""
-    names = [name for name in row if name.startswith(DISTANCES)]
-    return row[names[0]]["value"] if names else None
+    """Return the Fréchet distance of a row of scores; None if it has no such number."""
+    for name, score in row.items():
+        value = score.get("value") if isinstance(score, Mapping) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name.startswith(DISTANCES) and is_number:
+            return value
+    return None
 
 
-def table(record: Mapping[str, Any]) -> str:
-    """The scores of all sets of images as a table to print, distances beside the floor."""
+def score_table(record: Mapping[str, Any]) -> str:
+    """Format the scores of all sets of images as a table, with ratios to the floor."""
     rows = record["scores"]
     columns = dict.fromkeys(
         key

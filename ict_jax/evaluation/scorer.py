@@ -10,7 +10,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from ict_jax.core.errors import require
-from ict_jax.evaluation.features import Collected, FeatureExtractor, as_npz, collect_samples
+from ict_jax.evaluation.features import Collected, FeatureExtractor, collect_samples, encode_npz
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.runtime.console import progress
 from ict_jax.runtime.processes import broadcast_from_main, is_main, wait_for_all
@@ -24,7 +24,7 @@ class Comparison(Protocol):
 
     @property
     def extract(self) -> FeatureExtractor:
-        """Computes the features."""
+        """The feature extractor."""
         ...
 
     @property
@@ -33,24 +33,24 @@ class Comparison(Protocol):
         ...
 
     def record(self) -> dict[str, Any]:
-        """What makes scores comparable, for the results."""
+        """Describe the extractor and the real images, for the results."""
         ...
 
     def distance(self, samples: Collected) -> float:
-        """By which models and noise levels are chosen; lower is better."""
+        """Compute the score by which models and noise levels are chosen; lower is better."""
         ...
 
     def scores(self, samples: Collected) -> dict[str, Any]:
-        """All scores of samples."""
+        """Compute all scores of samples."""
         ...
 
     def baselines(self) -> dict[str, dict[str, Any]]:
-        """Scores of other images than samples, the floor among them, by name."""
+        """Compute scores of other images than samples, the floor among them, by name."""
         ...
 
 
 class Scorer:
-    """Draw the samples of one model and compare them."""
+    """Samples of one model, and their comparison with real images."""
 
     def __init__(
         self,
@@ -63,16 +63,16 @@ class Scorer:
         directory: epath.Path | None = None,
         keep_images: bool = False,
     ):
-        """Prepare; nothing is compiled or drawn yet.
+        """Store the arguments; nothing is compiled or drawn yet.
 
         Args:
-          sampler: of the model.
+          sampler: draws the model's images.
           params: EMA parameters.
-          comparison: with real images.
+          comparison: comparison with real images.
           seeds: one per image.
-          labels: one class per seed; None: as the sampler does.
-          directory: keeps what is drawn, in a directory for each schedule, until it is told to
-            clear; None: nothing is kept.
+          labels: one class per seed; None: the sampler's default.
+          directory: keeps samples until `clear`, in a directory for each schedule; None: nothing
+            is kept.
           keep_images: whether the images are kept too.
         """
         self.comparison, self.seeds, self.labels = comparison, seeds, labels
@@ -80,7 +80,7 @@ class Scorer:
         self._keep_images = keep_images or comparison.needs_images
 
     def key(self, sigmas: Sequence[float]) -> str:
-        """Identifies the samples at these noise levels, and their scores."""
+        """Return a hash that identifies the samples at these noise levels, and their scores."""
         record, labels = self.comparison.record(), self.labels
         identity = {
             "params": fingerprint_of(self._params),
@@ -94,14 +94,9 @@ class Scorer:
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     def samples(self, sigmas: Sequence[float]) -> Collected:
-        """Draw samples and extract their features, or read what an interrupted run has drawn."""
-
-        def batches(start: int, stop: int) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-            labels = None if self.labels is None else self.labels[start:stop]
-            return self._sampler.batches(self._params, self.seeds[start:stop], sigmas, labels)
-
+        """Draw samples and extract their features, or read those of an interrupted run."""
         return collect_samples(
-            batches,
+            lambda start, stop: self._batches(sigmas, start, stop),
             self.comparison.extract,
             len(self.seeds),
             directory=None if self._directory is None else self._directory / self.key(sigmas),
@@ -109,14 +104,20 @@ class Scorer:
             on_progress=progress(f"samples at {list(sigmas)}"),
         )
 
+    def _batches(
+        self, sigmas: Sequence[float], start: int, stop: int
+    ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+        labels = None if self.labels is None else self.labels[start:stop]
+        return self._sampler.batches(self._params, self.seeds[start:stop], sigmas, labels)
+
     def distance(self, sigmas: Sequence[float]) -> float:
-        """The distance alone, as for a search; the samples are not kept."""
+        """Compute the distance alone, as for a search, without keeping the samples."""
         found = self.comparison.distance(self.samples(sigmas))
         self.clear(sigmas)
         return found
 
     def scores(self, schedules: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
-        """All scores of the samples of each schedule, and of the baselines, by name."""
+        """Compute all scores of the samples of each schedule, and of the baselines, by name."""
         scores = {
             name: {"sigmas": list(sigmas), **self.comparison.scores(self.samples(sigmas))}
             for name, sigmas in schedules.items()
@@ -124,22 +125,17 @@ class Scorer:
         return scores | self.comparison.baselines()
 
     def first_images(self, sigmas: Sequence[float], count: int) -> UInt8[np.ndarray, "n h w c"]:
-        """Samples of the first seeds, for a grid."""
-        labels = None if self.labels is None else self.labels[:count]
-        drawn = self._sampler.batches(self._params, self.seeds[:count], sigmas, labels)
-        return np.concatenate(list(drawn))
+        """Draw the samples of the first seeds, for a grid."""
+        return np.concatenate(list(self._batches(sigmas, 0, count)))
 
     def save_images(self, sigmas: Sequence[float], path: epath.Path) -> None:
-        """Write the images, which must have been kept, as `arr_0` of an .npz, as ADM does.
-
-        To be called in all processes.
-        """
+        """Write the kept images as `arr_0` of an .npz, as ADM does; call in all processes."""
         images: Any = self.samples(sigmas).images
         if is_main():
-            write_at_once(path, as_npz({"arr_0": images}))
+            write_at_once(path, encode_npz({"arr_0": images}))
 
     def clear(self, sigmas: Sequence[float]) -> None:
-        """Remove what was kept of the samples at these noise levels."""
+        """Remove the samples kept at these noise levels."""
         if self._directory is None:
             return
         wait_for_all("samples are used")
@@ -151,15 +147,15 @@ class Scorer:
 def choose_second_sigma(
     distance: Callable[[Sequence[float]], float], sigma_max: float, sigma_min: float
 ) -> float:
-    """The second noise level of two-step sampling with the least distance of its samples.
+    """Choose the second noise level of two-step sampling that minimizes a distance.
 
-    Searched on 16 levels, equal steps apart in log sigma between 0.1 and 20 (where these lie
-    within the model's range).
+    The candidates are 16 levels, equally spaced in log sigma from 0.1 to 20, that lie within the
+    model's range.
 
     Args:
-      distance: of the samples at noise levels.
+      distance: distance of the samples at noise levels.
       sigma_max: the first level.
-      sigma_min: below all candidates.
+      sigma_min: lower bound of the candidates.
     """
     candidates = [float(s) for s in np.geomspace(0.1, 20, 16).round(3) if sigma_min < s < sigma_max]
     require(

@@ -1,22 +1,23 @@
-"""Noise levels for multistep sampling, one after the other, by ternary search."""
+"""Greedy ternary search for the noise levels of multistep sampling."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 
 from etils import epath
 
 from ict_jax.core.errors import require
+from ict_jax.evaluation.score_file import write_json
 from ict_jax.runtime.processes import broadcast_from_main, is_main
-from ict_jax.runtime.storage import write_at_once
 
 Distance = Callable[[tuple[float, ...]], float]
-"""`distance(sigmas)` -> how far samples at descending noise levels are from real images."""
+"""`distance(sigmas)` of samples at descending noise levels from real images."""
 
 
 def ternary_search(cost: Callable[[int], float], low: int, high: int) -> int:
-    """The whole number in [low, high] with the least cost, if the cost falls and then rises.
+    """Return the integer in [low, high] with the least cost, if the cost falls and then rises.
 
-    Each time the third is left out that does not hold the minimum; the last few are all tried.
+    Each iteration drops the third that cannot contain the minimum; the last few are all tried.
 
     Raises:
       ArgumentError: low > high.
@@ -33,34 +34,32 @@ def ternary_search(cost: Callable[[int], float], low: int, high: int) -> int:
 
 
 def greedy_search(distance: Distance, grid: Sequence[float], steps: int) -> list[dict]:
-    """Schedules of 1 to `steps` noise levels; each adds one level to the one before.
+    """Find schedules of 1 to `steps` noise levels, each adding one level to the one before.
 
-    A level is searched between the last one and the smallest of the grid.
+    Each level is searched between the previous one and the smallest of the grid.
 
     Source: CM, Section 3 and its code: greedy ternary search over the indices of the Karras grid,
     assuming the distance falls and then rises.
 
     Args:
-      distance: of samples at noise levels; called once for each schedule.
-      grid: ascending noise levels, the last of them the model's sigma_max.
+      distance: distance of samples at noise levels; called once per schedule.
+      grid: ascending noise levels up to the model's sigma_max.
       steps: noise levels of the longest schedule.
 
     Returns:
-      For each schedule its `sigmas`, the `indices` into the grid and the `distance`.
+      For each schedule its `sigmas`, their `indices` in the grid and the `distance`.
 
     Raises:
-      ArgumentError: steps < 1, or more than the grid has room for.
+      ArgumentError: steps < 1, or more than fit in the grid.
     """
     require(
         1 <= steps < len(grid),
         f"--steps={steps} must be at least 1 and less than the {len(grid)} levels of the grid.",
     )
-    known: dict[tuple[int, ...], float] = {}
 
+    @functools.cache
     def cost(indices: tuple[int, ...]) -> float:
-        if indices not in known:
-            known[indices] = distance(tuple(float(grid[i]) for i in indices))
-        return known[indices]
+        return distance(tuple(float(grid[i]) for i in indices))
 
     chosen: tuple[int, ...] = (len(grid) - 1,)
     found: list[tuple[int, ...]] = [chosen]
@@ -82,23 +81,22 @@ def greedy_search(distance: Distance, grid: Sequence[float], steps: int) -> list
     ]
 
 
-class Distances:
-    """`distances.get(key, compute)` computes one once, also when the program was interrupted."""
+class DistanceCache:
+    """`cache.get(key, compute)` computes each distance once, even across interruptions."""
 
     def __init__(self, path: epath.Path):
-        """Reads what is there; a file that cannot be read counts as empty."""
+        """Read the file of an earlier run; an unreadable one counts as empty."""
         self._path = path
         try:
             found = json.loads(path.read_text())
-            self._numbers = {key: float(number) for key, number in found.items()}
+            self._distances = {key: float(distance) for key, distance in found.items()}
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
-            self._numbers = {}
+            self._distances = {}
 
     def get(self, key: str, compute: Callable[[], float]) -> float:
-        """The distance of a key, computed if it is not there; the same in all processes."""
-        if not broadcast_from_main(key in self._numbers):
-            self._numbers[key] = broadcast_from_main(compute())
+        """Return the distance of a key, computing it if missing; the same in all processes."""
+        if not broadcast_from_main(key in self._distances):
+            self._distances[key] = broadcast_from_main(compute())
             if is_main():
-                text = json.dumps(self._numbers, indent=2) + "\n"
-                write_at_once(self._path, text.encode())
-        return broadcast_from_main(self._numbers.get(key, 0.0))
+                write_json(self._path, self._distances)
+        return broadcast_from_main(self._distances.get(key, 0.0))

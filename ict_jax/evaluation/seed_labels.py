@@ -1,4 +1,4 @@
-"""The class of each seed."""
+"""Default classes of seeds."""
 
 from collections.abc import Sequence
 
@@ -6,22 +6,22 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 _GOLDEN = 0.6180339887498949
-"""Its multiples modulo 1 are spread evenly over every stretch of seeds."""
+"""Its multiples modulo 1 are evenly spread over every interval of seeds."""
 
 
 def even_labels(seeds: Sequence[int] | range, num_classes: int) -> Int32[np.ndarray, " n"]:
-    """Seed modulo the number of classes, so that all are equally many."""
+    """Return each seed modulo the number of classes, so that classes are equally frequent."""
     return (np.asarray(seeds, np.int64) % max(num_classes, 1)).astype(np.int32)
 
 
-def labels_as_in(
+def proportional_labels(
     seeds: Sequence[int] | range, counts: Int[np.ndarray, " classes"]
 ) -> Int32[np.ndarray, " n"]:
-    """Classes as often as in a data set: the quantile of (seed times the golden ratio) modulo 1.
+    """Return classes as frequent as in a data set: the quantile of seed * golden ratio modulo 1.
 
     Args:
       seeds: one per image.
-      counts: how many images of each class the data set has.
+      counts: number of images of each class in the data set.
     """
     quantiles = np.cumsum(counts) / np.sum(counts)
     positions = (np.asarray(seeds, np.float64) * _GOLDEN) % 1.0

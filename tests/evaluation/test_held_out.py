@@ -10,7 +10,7 @@ from ict_jax.evaluation.evaluator import Evaluator
 from ict_jax.evaluation.extractors.classifier import Classifier, train_classifier
 from ict_jax.evaluation.features import FeatureExtractor
 from ict_jax.evaluation.held_out import HeldOut
-from ict_jax.evaluation.score_file import as_record, table
+from ict_jax.evaluation.score_file import as_record, score_table
 from ict_jax.evaluation.scorer import choose_second_sigma
 from ict_jax.training.parallel import make_mesh
 
@@ -81,7 +81,7 @@ def test_the_second_sigma_is_the_one_with_least_distance():
 def test_its_table_has_multiples_of_the_floor(held_out, dataset):
     rows = held_out.baselines() | {"one_step": held_out.scores(held_out.extract(held_out.noise()))}
     assert rows["one_step"] == rows["noise"]
-    text = table({"scores": rows})
+    text = score_table({"scores": rows})
     ratio = value(rows["noise"]) / value(rows["floor"])
     assert f"{'noise':10} {300:>7,} {ratio:8.2f} " in text
     assert f"{value(rows['floor']):.4f} +- " in text and "(median): floor 2." in text
@@ -107,7 +107,7 @@ def test_scores_of_the_first_versions_are_read():
     floor = record["scores"]["floor"]
     assert floor["fd_classifier"] == {"value": 0.4, "std_of_splits": 0.1}
     assert floor["nearest_training_image"] == {"median": 2.1}
-    assert "1.25" in table(record) and as_record(record) == record
+    assert "1.25" in score_table(record) and as_record(record) == record
     by_protocol = {"scores": {"one step": {"n": 5}, "two steps": {"n": 5}, "real": {"n": 4}}}
     assert list(as_record(by_protocol)["scores"]) == ["one_step", "two_step", "floor"]
 

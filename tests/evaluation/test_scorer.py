@@ -25,13 +25,13 @@ from ict_jax.evaluation.extractors import Extracted, Extractor
 from ict_jax.evaluation.features import PARTS, Collected, FeatureExtractor
 from ict_jax.evaluation.grids import save_png
 from ict_jax.evaluation.metrics.frechet import frechet_distance, frechet_standard_error, moments
-from ict_jax.evaluation.protocols import check_data, find_protocol
-from ict_jax.evaluation.references import Reference, reference_of, reference_of_file
+from ict_jax.evaluation.protocols import check_training_split, find_protocol
+from ict_jax.evaluation.references import Reference, compute_reference, read_reference
 from ict_jax.evaluation.sampler import Sampler
-from ict_jax.evaluation.score_file import table
+from ict_jax.evaluation.score_file import score_table
 from ict_jax.evaluation.scorer import Scorer
-from ict_jax.evaluation.search import Distances
-from ict_jax.evaluation.seed_labels import even_labels, labels_as_in
+from ict_jax.evaluation.search import DistanceCache
+from ict_jax.evaluation.seed_labels import even_labels, proportional_labels
 from ict_jax.training.parallel import make_mesh, replicated
 from tests.helpers import full_disk
 
@@ -193,7 +193,7 @@ def test_a_full_disk_is_told_and_what_was_drawn_is_kept(model, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, small.samples((80.0,)), expected)
         filling = disk / "filling"
         filling.write_bytes(bytes(2**20 - 400 * 2**10))
-        distances = Distances(disk / "distances.json")
+        distances = DistanceCache(disk / "distances.json")
         with pytest.raises(NotSaved, match=r"distances.json cannot be written"):
             distances.get("x" * 600_000, lambda: 1.0)
         with pytest.raises(NotSaved, match=r"grid.png cannot be written"):
@@ -258,7 +258,7 @@ def test_references_are_kept_by_content(dataset, tmp_path, monkeypatch):
     mesh = make_mesh()
 
     def found(data=dataset.train, extractor=EXTRACTOR):
-        return reference_of("digits", data, FeatureExtractor(extractor, mesh))
+        return compute_reference("digits", data, FeatureExtractor(extractor, mesh))
 
     first = found()
     features = np.asarray(project(EXTRACTOR.weights, jnp.asarray(dataset.train.images)).features)
@@ -301,7 +301,7 @@ def reference_file(path, **changes):
 def test_reference_files(tmp_path):
     path, extractor = tmp_path / "reference.npz", extractor_for(256)
     arrays = reference_file(path)
-    found = reference_of_file(str(path), FeatureExtractor(extractor, make_mesh()), (16, 16, 3))
+    found = read_reference(str(path), FeatureExtractor(extractor, make_mesh()), (16, 16, 3))
     np.testing.assert_array_equal(found.moments.mean, arrays["mu"])
     assert found.features.shape == (20, 12) and found.size is None
     assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -319,31 +319,29 @@ def test_reference_files(tmp_path):
 def test_wrong_reference_files_are_refused(changes, message, tmp_path):
     reference_file(tmp_path / "r.npz", **changes)
     with pytest.raises(ict_jax.ArgumentError, match=message):
-        reference_of_file(
+        read_reference(
             str(tmp_path / "r.npz"), FeatureExtractor(extractor_for(256), make_mesh()), (16, 16, 3)
         )
 
 
 def test_missing_and_damaged_reference_files_are_refused(tmp_path):
     with pytest.raises(ict_jax.ArgumentError, match="is not a file; give OpenAI's VIRTUAL_imag"):
-        reference_of_file(
+        read_reference(
             str(tmp_path / "no.npz"), FeatureExtractor(EXTRACTOR, make_mesh()), (8, 8, 3)
         )
     (tmp_path / "r.npz").write_bytes(b"no archive")
     with pytest.raises(ict_jax.ArgumentError, match="is not a reference file"):
-        reference_of_file(
-            str(tmp_path / "r.npz"), FeatureExtractor(EXTRACTOR, make_mesh()), (8, 8, 3)
-        )
+        read_reference(str(tmp_path / "r.npz"), FeatureExtractor(EXTRACTOR, make_mesh()), (8, 8, 3))
 
 
 def test_protocols():
     cifar10 = find_protocol("cifar10-train-50k")
     assert (cifar10.num_samples, cifar10.extractor) == (50_000, "inception")
-    check_data(cifar10, "cifar10", 50_000, (32, 32, 3))
+    check_training_split(cifar10, "cifar10", 50_000, (32, 32, 3))
     with pytest.raises(ict_jax.ArgumentError, match="compares with 50000 training images and cif"):
-        check_data(cifar10, "cifar10", 45_000, (32, 32, 3))
+        check_training_split(cifar10, "cifar10", 45_000, (32, 32, 3))
     with pytest.raises(ict_jax.ArgumentError, match=r"is for images of \(32, 32, 3\) and digits"):
-        check_data(cifar10, "digits", 50_000, (8, 8, 1))
+        check_training_split(cifar10, "digits", 50_000, (8, 8, 1))
     with pytest.raises(ict_jax.ArgumentError, match="--protocol=fid is not known; use one of held"):
         find_protocol("fid")
 
@@ -364,7 +362,7 @@ def test_every_score_has_its_uncertainty():
     assert scores["fid"]["value"] == frechet_distance(moments(features), real.moments)
     assert all(score["standard_error"] > 0 for score in (scores["fid"], scores["kid"]))
     assert scores["kid"]["subset"] == 30
-    text = table({"scores": {"one_step": scores}})
+    text = score_table({"scores": {"one_step": scores}})
     assert "fid" in text and "inception_score" in text and f"{scores['fid']['value']:.4f}" in text
     few = measure(Collected(features[:4], None, None), reference_for(real.features))
     assert "at most 3" in few["warning"] and "inception_score" not in few
@@ -387,11 +385,11 @@ def test_the_standard_error_is_the_spread_over_draws(law):
 def test_labels_follow_the_seed():
     np.testing.assert_array_equal(even_labels(range(3, 8), 3), [0, 1, 2, 0, 1])
     counts = np.array([700, 0, 200, 100])
-    labels = labels_as_in(range(1000), counts)
+    labels = proportional_labels(range(1000), counts)
     found = np.bincount(labels, minlength=4)
     assert np.abs(found - counts).max() <= 3 and found[1] == 0
-    np.testing.assert_array_equal(labels[40:60], labels_as_in(range(40, 60), counts))
-    part = np.bincount(labels_as_in(range(500, 600), counts), minlength=4)
+    np.testing.assert_array_equal(labels[40:60], proportional_labels(range(40, 60), counts))
+    part = np.bincount(proportional_labels(range(500, 600), counts), minlength=4)
     assert np.abs(part - counts / 10).max() <= 3
 
 
@@ -402,10 +400,10 @@ def test_numbers_are_computed_once(tmp_path):
         computed.append(1)
         return 2.5
 
-    assert Distances(path).get("key", compute) == 2.5
-    assert Distances(path).get("key", compute) == 2.5 and len(computed) == 1
+    assert DistanceCache(path).get("key", compute) == 2.5
+    assert DistanceCache(path).get("key", compute) == 2.5 and len(computed) == 1
     path.write_text("{half")
-    assert Distances(path).get("key", compute) == 2.5 and len(computed) == 2
+    assert DistanceCache(path).get("key", compute) == 2.5 and len(computed) == 2
 
 
 def evaluator(model, dataset, extractor, **options):
@@ -429,7 +427,9 @@ def test_scores_while_training_by_a_pretrained_network(model, dataset, tmp_path,
     ours, real = (project(EXTRACTOR.weights, jnp.asarray(images)).features for images in both)
     expected = frechet_distance(moments(ours), moments(real))
     assert found.score(params) == pytest.approx(expected, rel=1e-4)
-    monkeypatch.setattr("ict_jax.evaluation.evaluator.reference_of", None)  # not asked for again
+    monkeypatch.setattr(
+        "ict_jax.evaluation.evaluator.compute_reference", None
+    )  # not asked for again
     assert found.score(params) == pytest.approx(expected, rel=1e-4)
 
 

@@ -12,7 +12,7 @@ from ict_jax.checkpoints.weights import write_ema
 from ict_jax.config.check import resolve
 from ict_jax.config.network import build_init_params
 from ict_jax.config.training import build_dataset
-from ict_jax.evaluation.checkpoint import Levels, labels_for, open_model
+from ict_jax.evaluation.checkpoint import Levels, open_model, parse_labels
 from ict_jax.evaluation.scoring import evaluate, search_sigmas
 from ict_jax.runtime.storage import to_path
 from tests.evaluation.test_scorer import EXTRACTOR
@@ -63,13 +63,13 @@ def test_noise_levels_are_searched(workdir, tmp_path):
 
 def test_labels_of_seeds(workdir):
     model = open_model(workdir, with_data=True)
-    assert labels_for("even", range(4), model) is None
-    np.testing.assert_array_equal(labels_for("3", range(4), model), [3, 3, 3, 3])
-    np.testing.assert_array_equal(labels_for("0,9", range(2), model), [0, 9])
-    assert np.bincount(labels_for("data", range(1000), model)).min() > 80
+    assert parse_labels("even", range(4), model) is None
+    np.testing.assert_array_equal(parse_labels("3", range(4), model), [3, 3, 3, 3])
+    np.testing.assert_array_equal(parse_labels("0,9", range(2), model), [0, 9])
+    assert np.bincount(parse_labels("data", range(1000), model)).min() > 80
     for labels in ("10", "1,2", "-1", "x"):
         with pytest.raises(ict_jax.ArgumentError, match=rf"--labels={labels} "):
-            labels_for(labels, range(4), model)
+            parse_labels(labels, range(4), model)
 
 
 @pytest.mark.parametrize(
