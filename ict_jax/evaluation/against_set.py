@@ -72,12 +72,7 @@ class AgainstSet:
     needs_images = False
 
     def __init__(self, reference: Reference, held_out: UInt8[np.ndarray, "n h w c"] | None = None):
-        """Store the images.
-
-        Args:
-          reference: the real images.
-          held_out: real images outside the reference, for the floor.
-        """
+        """Compare with a reference; the floor is scored on held-out images outside it."""
         self.reference, self.extract = reference, reference.extract
         self._held_out = None if held_out is None or len(held_out) < 4 else held_out
 

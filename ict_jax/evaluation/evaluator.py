@@ -16,7 +16,6 @@ from ict_jax.evaluation.held_out import HeldOut, check_held_out
 from ict_jax.evaluation.references import compute_reference
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.evaluation.scorer import Comparison, Scorer
-from ict_jax.runtime.console import progress
 from ict_jax.runtime.processes import broadcast_from_main
 from ict_jax.training.state import Params
 
@@ -129,10 +128,5 @@ class Evaluator:
     def _against_training_set(self) -> Comparison:
         assert self._extractor is not None
         sampler = self.grids.sampler
-        reference = compute_reference(
-            self.dataset.name,
-            self.dataset.train,
-            FeatureExtractor(self._extractor, sampler.mesh, sampler.batch_size),
-            on_progress=progress("features of real images, once"),
-        )
-        return AgainstSet(reference)
+        extract = FeatureExtractor(self._extractor, sampler.mesh, sampler.batch_size)
+        return AgainstSet(compute_reference(self.dataset.name, self.dataset.train, extract))

@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +14,7 @@ from jaxtyping import Array, Float, UInt8
 from ict_jax.data import Examples
 from ict_jax.evaluation.extractors import Extractor
 from ict_jax.runtime.console import say
-from ict_jax.runtime.processes import all_processes, is_main, wait_for_all
-from ict_jax.runtime.storage import write_at_once
 from ict_jax.training.parallel import batch_sharding, replicated
-
-PARTS = 10
-"""Files in which samples are kept; an interruption costs at most the part being drawn."""
 
 
 class Collected(NamedTuple):
@@ -29,59 +23,6 @@ class Collected(NamedTuple):
     features: Float[np.ndarray, "n d"]
     logits: Float[np.ndarray, "n classes"] | None = None
     images: UInt8[np.ndarray, "n h w c"] | None = None
-
-
-def collect_samples(
-    batches: Callable[[int, int], Iterable[UInt8[np.ndarray, "b h w c"]]],
-    extract: Callable[[UInt8[np.ndarray, "n h w c"]], Collected],
-    count: int,
-    *,
-    directory: epath.Path | None = None,
-    keep_images: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Collected:
-    """Draw samples and extract their features, in `PARTS` parts that are each kept in a file.
-
-    Parts that an interrupted run left are read; damaged ones are drawn again.
-
-    Args:
-      batches: `batches(start, stop)` yields the samples from start to stop, a batch at a time.
-      extract: feature extractor.
-      count: number of samples.
-      directory: directory for the parts alone; None: they are not kept.
-      keep_images: whether the images are returned and kept too.
-      on_progress: called with the number done and the total.
-
-    Raises:
-      Diverged: a sample is not finite.
-      NotSaved: a part cannot be written.
-    """
-
-    def draw(start: int, stop: int) -> Collected:
-        drawn, done = [], start
-        for images in batches(start, stop):
-            found = extract(images)
-            drawn.append(found if keep_images else found._replace(images=None))
-            done += len(images)
-            on_progress(done, count)
-        return concatenate(drawn)
-
-    if directory is None:
-        return draw(0, count)
-    edges = np.linspace(0, count, PARTS + 1).astype(int)
-    parts = []
-    for number, (start, stop) in enumerate(itertools.pairwise(np.unique(edges).tolist())):
-        path = directory / f"part_{number}.npz"
-        part = _read_part(path, stop - start, keep_images)
-        in_all = all_processes(part is not None)  # otherwise all take part in drawing it
-        if part is None or not in_all:
-            part = draw(start, stop)
-            if is_main():
-                arrays = {k: v for k, v in part._asdict().items() if v is not None}
-                write_at_once(path, encode_npz(arrays))
-            wait_for_all("part of the samples")
-        parts.append(part)
-    return concatenate(parts)
 
 
 def concatenate(parts: Sequence[Collected]) -> Collected:
@@ -102,14 +43,9 @@ def encode_npz(arrays: dict[str, Any]) -> bytes:
 
 
 def read_npz(
-    path: epath.Path, names: set[str], *, optional: frozenset[str] = frozenset()
+    path: epath.Path, names: Set[str], *, optional: Set[str] = frozenset()
 ) -> dict[str, np.ndarray] | None:
-    """Read an .npz file and verify its checksums.
-
-    Args:
-      path: path of the file.
-      names: names of all arrays.
-      optional: names that may be missing.
+    """Read an .npz file of arrays with the given names, of which the optional may be missing.
 
     Returns:
       The arrays by name; None if the file is missing, or, with a warning, if it is damaged or has
@@ -118,7 +54,7 @@ def read_npz(
     try:
         with path.open("rb") as file, np.load(file) as found:
             arrays = dict(found)
-        wrong: Any = names.symmetric_difference(arrays) - optional
+        wrong: Any = (names ^ arrays.keys()) - optional
     except FileNotFoundError:
         return None
     except Exception as error:  # a dozen kinds, from zipfile to NumPy
@@ -126,14 +62,6 @@ def read_npz(
     if wrong:
         say(f"WARNING: {path} is damaged ({wrong}) and is made again")
     return None if wrong else arrays
-
-
-def _read_part(path: epath.Path, count: int, keep_images: bool) -> Collected | None:
-    names = {"features", "logits", *(["images"] if keep_images else [])}
-    arrays = read_npz(path, names, optional=frozenset({"logits"}))
-    if arrays is None or len(arrays["features"]) != count:
-        return None
-    return Collected(**arrays)
 
 
 class FeatureExtractor:

@@ -1,6 +1,7 @@
 """Conversion of samples to uint8, to grids and to PNG files."""
 
 import io
+import itertools
 from typing import TypeVar
 
 import numpy as np
@@ -40,11 +41,8 @@ def image_grid(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "H W 3
 def cycle_classes(data: ImageSet, count: int) -> UInt8[np.ndarray, "n h w c"]:
     """Return images of a set with their classes in rotation, as in samples."""
     members = [np.flatnonzero(data.labels == label) for label in np.unique(data.labels)]
-    chosen = []
-    for index in range(count):
-        row, column = divmod(index, len(members))
-        chosen.append(members[column][row % len(members[column])])
-    return data.images[chosen]
+    cycles = itertools.cycle([itertools.cycle(indices) for indices in members])
+    return data.images[[next(next(cycles)) for _ in range(count)]]
 
 
 def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:

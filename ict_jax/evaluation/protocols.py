@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ict_jax.core.errors import ArgumentError, require
+from ict_jax.core.errors import require
 from ict_jax.evaluation.extractors.base import CLASSIFIER
 
 HELD_OUT_PROTOCOL = "held-out"
@@ -29,7 +29,7 @@ class Protocol(NamedTuple):
     image_shape: tuple[int, int, int] | None = None
 
 
-_PROTOCOLS = (
+PROTOCOLS = (
     # Small sets: 20 random splits of the test split (`held_out.HeldOut`).
     Protocol(HELD_OUT_PROTOCOL, 5000, CLASSIFIER, "test"),
     # CM and iCT on CIFAR-10.
@@ -39,8 +39,8 @@ _PROTOCOLS = (
     Protocol("imagenet64-adm-50k", 50_000, "inception", "file", image_shape=(64, 64, 3)),
     Protocol("train-set", 50_000, None, "train"),
 )
-
-PROTOCOL_NAMES = tuple(protocol.name for protocol in _PROTOCOLS)
+BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
+PROTOCOL_NAMES = tuple(BY_NAME)
 
 
 def find_protocol(name: str) -> Protocol:
@@ -49,21 +49,13 @@ def find_protocol(name: str) -> Protocol:
     Raises:
       ArgumentError: there is none.
     """
-    for protocol in _PROTOCOLS:
-        if protocol.name == name:
-            return protocol
-    raise ArgumentError(f"--protocol={name} is not known; use one of {', '.join(PROTOCOL_NAMES)}.")
+    known = name in BY_NAME
+    require(known, f"--protocol={name} is not known; use one of {', '.join(PROTOCOL_NAMES)}.")
+    return BY_NAME[name]
 
 
 def check_training_split(protocol: Protocol, name: str, size: int, shape: tuple[int, ...]) -> None:
-    """Raise `ArgumentError` unless a training split can be a protocol's reference.
-
-    Args:
-      protocol: the protocol.
-      name: name of the data set.
-      size: number of training images.
-      shape: shape of an image.
-    """
+    """Raise `ArgumentError` unless a data set's training split can be a protocol's reference."""
     require(
         protocol.image_shape in (None, tuple(shape)),
         f"--protocol={protocol.name} is for images of {protocol.image_shape} and {name} has "

@@ -2,7 +2,6 @@
 
 import hashlib
 import zipfile
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from ict_jax.evaluation.features import (
     read_npz,
 )
 from ict_jax.evaluation.metrics.frechet import Moments, MomentSums
-from ict_jax.runtime.console import not_essential
+from ict_jax.runtime.console import not_essential, progress
 from ict_jax.runtime.processes import all_processes
 from ict_jax.runtime.storage import cache_directory, to_path, write_at_once
 
@@ -48,22 +47,10 @@ class Reference(NamedTuple):
     extract: FeatureExtractor
 
 
-def compute_reference(
-    name: str,
-    data: Examples,
-    extract: FeatureExtractor,
-    *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Reference:
+def compute_reference(name: str, data: Examples, extract: FeatureExtractor) -> Reference:
     """Compute the statistics of all images of a set, once for the same images and extractor.
 
     They are kept in `cache_directory("references")`, by hashes of images and weights.
-
-    Args:
-      name: name of the set.
-      data: the images.
-      extract: computes the features.
-      on_progress: called with the number done and the total.
 
     Raises:
       ArgumentError: there are fewer than two images.
@@ -78,7 +65,7 @@ def compute_reference(
     arrays = read_npz(path, {"mean", "covariance", "features"})
     in_all = all_processes(arrays is not None)  # otherwise all take part in computing it
     if arrays is None or not in_all:
-        arrays = _compute(data, extract, on_progress)
+        arrays = _compute(data, extract)
         # By every process: each host has a cache of its own.
         with not_essential(f"statistics of the reference, {path},"):
             write_at_once(path, encode_npz(arrays))
@@ -91,10 +78,9 @@ def _choose_kept(size: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(size)[:MAX_FEATURES])
 
 
-def _compute(
-    data: Examples, extract: FeatureExtractor, on_progress: Callable[[int, int], None]
-) -> dict[str, np.ndarray]:
+def _compute(data: Examples, extract: FeatureExtractor) -> dict[str, np.ndarray]:
     chosen = np.isin(np.arange(data.size), _choose_kept(data.size))
+    on_progress = progress("features of real images")
     sums, kept, done = None, [], 0
     for images in image_batches(data, BATCH_SIZE):
         features = extract(images).features

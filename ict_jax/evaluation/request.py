@@ -14,7 +14,6 @@ from ict_jax.evaluation.held_out import HeldOut
 from ict_jax.evaluation.protocols import HELD_OUT_PROTOCOL, check_training_split, find_protocol
 from ict_jax.evaluation.references import compute_reference, read_reference
 from ict_jax.evaluation.scorer import Comparison
-from ict_jax.runtime.console import progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,12 +73,7 @@ class Request:
         return find_extractor(wanted, self.inception_weights) if isinstance(wanted, str) else wanted
 
     def load_comparison(self, model: Model, extractor: Extractor | None, count: int) -> Comparison:
-        """Load the real images that the protocol compares with.
-
-        Args:
-          model: the model, with its data set unless the reference is a file.
-          extractor: from `load_extractor`.
-          count: number of samples.
+        """Load the real images that the protocol compares `count` samples with.
 
         Raises:
           ArgumentError: the images do not fit the protocol, or the reference is missing or wrong.
@@ -93,13 +87,8 @@ class Request:
         if protocol.reference == "train":
             assert dataset is not None
             check_training_split(protocol, dataset.name, dataset.train.size, dataset.image_shape)
-            reference = compute_reference(
-                f"{dataset.name}, training split",
-                dataset.train,
-                extract,
-                on_progress=progress("real images"),
-            )
-            return AgainstSet(reference, held_out)
+            name = f"{dataset.name}, training split"
+            return AgainstSet(compute_reference(name, dataset.train, extract), held_out)
         require(
             self.reference is not None,
             "--reference is missing; give it, as in --reference=VIRTUAL_imagenet64_labeled.npz.",

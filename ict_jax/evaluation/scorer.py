@@ -1,52 +1,30 @@
 """Scores of one model's samples: drawn by seed, compared with real images."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
 from ict_jax.core.errors import require
-from ict_jax.evaluation.features import Collected, FeatureExtractor, collect_samples, encode_npz
+from ict_jax.evaluation.against_set import AgainstSet
+from ict_jax.evaluation.features import Collected, concatenate, encode_npz, read_npz
+from ict_jax.evaluation.held_out import HeldOut
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.runtime.console import progress
-from ict_jax.runtime.processes import broadcast_from_main, is_main, wait_for_all
+from ict_jax.runtime.processes import all_processes, broadcast_from_main, is_main, wait_for_all
 from ict_jax.runtime.storage import write_at_once
 from ict_jax.training.parallel import fingerprint_of
 from ict_jax.training.state import Params
 
+PARTS = 10
+"""Files in which samples are kept; an interruption costs at most the part being drawn."""
 
-class Comparison(Protocol):
-    """Real images that samples are compared with, in the features of an extractor."""
-
-    @property
-    def extract(self) -> FeatureExtractor:
-        """The feature extractor."""
-        ...
-
-    @property
-    def needs_images(self) -> bool:
-        """Whether scores need the samples themselves, beside their features."""
-        ...
-
-    def record(self) -> dict[str, Any]:
-        """Describe the extractor and the real images, for the results."""
-        ...
-
-    def distance(self, samples: Collected) -> float:
-        """Compute the score by which models and noise levels are chosen; lower is better."""
-        ...
-
-    def scores(self, samples: Collected) -> dict[str, Any]:
-        """Compute all scores of samples."""
-        ...
-
-    def baselines(self) -> dict[str, dict[str, Any]]:
-        """Compute scores of other images than samples, the floor among them, by name."""
-        ...
+Comparison = AgainstSet | HeldOut
 
 
 class Scorer:
@@ -94,15 +72,49 @@ class Scorer:
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     def samples(self, sigmas: Sequence[float]) -> Collected:
-        """Draw samples and extract their features, or read those of an interrupted run."""
-        return collect_samples(
-            lambda start, stop: self._batches(sigmas, start, stop),
-            self.comparison.extract,
-            len(self.seeds),
-            directory=None if self._directory is None else self._directory / self.key(sigmas),
-            keep_images=self._keep_images,
-            on_progress=progress(f"samples at {list(sigmas)}"),
-        )
+        """Draw samples and extract their features, in `PARTS` parts that are each kept in a file.
+
+        Parts that an interrupted run left are read; damaged ones are drawn again.
+
+        Raises:
+          Diverged: a sample is not finite.
+          NotSaved: a part cannot be written.
+        """
+        count, on_progress = len(self.seeds), progress(f"samples at {list(sigmas)}")
+
+        def draw(start: int, stop: int) -> Collected:
+            drawn, done = [], start
+            for images in self._batches(sigmas, start, stop):
+                found = self.comparison.extract(images)
+                drawn.append(found if self._keep_images else found._replace(images=None))
+                done += len(images)
+                on_progress(done, count)
+            return concatenate(drawn)
+
+        if self._directory is None:
+            return draw(0, count)
+        directory = self._directory / self.key(sigmas)
+        edges = np.unique(np.linspace(0, count, PARTS + 1).astype(int)).tolist()
+        parts = []
+        for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+            path = directory / f"part_{number}.npz"
+            part = self._read_part(path, stop - start)
+            in_all = all_processes(part is not None)  # otherwise all take part in drawing it
+            if part is None or not in_all:
+                part = draw(start, stop)
+                if is_main():
+                    arrays = {k: v for k, v in part._asdict().items() if v is not None}
+                    write_at_once(path, encode_npz(arrays))
+                wait_for_all("part of the samples")
+            parts.append(part)
+        return concatenate(parts)
+
+    def _read_part(self, path: epath.Path, count: int) -> Collected | None:
+        names = {"features", "logits", *(["images"] if self._keep_images else [])}
+        arrays = read_npz(path, names, optional={"logits"})
+        if arrays is None or len(arrays["features"]) != count:
+            return None
+        return Collected(**arrays)
 
     def _batches(
         self, sigmas: Sequence[float], start: int, stop: int
@@ -147,15 +159,10 @@ class Scorer:
 def choose_second_sigma(
     distance: Callable[[Sequence[float]], float], sigma_max: float, sigma_min: float
 ) -> float:
-    """Choose the second noise level of two-step sampling that minimizes a distance.
+    """Choose the second noise level of two-step sampling that minimizes the samples' distance.
 
-    The candidates are 16 levels, equally spaced in log sigma from 0.1 to 20, that lie within the
-    model's range.
-
-    Args:
-      distance: distance of the samples at noise levels.
-      sigma_max: the first level.
-      sigma_min: lower bound of the candidates.
+    The candidates are those of 16 levels, equally spaced in log sigma from 0.1 to 20, that lie
+    between sigma_min and sigma_max.
     """
     candidates = [float(s) for s in np.geomspace(0.1, 20, 16).round(3) if sigma_min < s < sigma_max]
     require(

@@ -10,9 +10,6 @@ from ict_jax.core.errors import require
 from ict_jax.evaluation.score_file import write_json
 from ict_jax.runtime.processes import broadcast_from_main, is_main
 
-Distance = Callable[[tuple[float, ...]], float]
-"""`distance(sigmas)` of samples at descending noise levels from real images."""
-
 
 def ternary_search(cost: Callable[[int], float], low: int, high: int) -> int:
     """Return the integer in [low, high] with the least cost, if the cost falls and then rises.
@@ -33,7 +30,9 @@ def ternary_search(cost: Callable[[int], float], low: int, high: int) -> int:
     return min(range(low, high + 1), key=cost)
 
 
-def greedy_search(distance: Distance, grid: Sequence[float], steps: int) -> list[dict]:
+def greedy_search(
+    distance: Callable[[tuple[float, ...]], float], grid: Sequence[float], steps: int
+) -> list[dict]:
     """Find schedules of 1 to `steps` noise levels, each adding one level to the one before.
 
     Each level is searched between the previous one and the smallest of the grid.
@@ -42,7 +41,7 @@ def greedy_search(distance: Distance, grid: Sequence[float], steps: int) -> list
     assuming the distance falls and then rises.
 
     Args:
-      distance: distance of samples at noise levels; called once per schedule.
+      distance: distance of samples at descending noise levels; called once per schedule.
       grid: ascending noise levels up to the model's sigma_max.
       steps: noise levels of the longest schedule.
 
@@ -61,16 +60,15 @@ def greedy_search(distance: Distance, grid: Sequence[float], steps: int) -> list
     def cost(indices: tuple[int, ...]) -> float:
         return distance(tuple(float(grid[i]) for i in indices))
 
-    chosen: tuple[int, ...] = (len(grid) - 1,)
-    found: list[tuple[int, ...]] = [chosen]
-    for _ in range(steps - 1):
+    found: list[tuple[int, ...]] = [(len(grid) - 1,)]
+    while len(found) < steps:
+        last = found[-1]
         require(
-            chosen[-1] >= 2,
-            f"below {grid[chosen[-1]]:.4g} the grid has no level left; use --steps={len(chosen)}.",
+            last[-1] >= 2,
+            f"below {grid[last[-1]]:.4g} the grid has no level left; use --steps={len(last)}.",
         )
-        best = ternary_search(lambda i, before=chosen: cost((*before, i)), 1, chosen[-1] - 1)
-        chosen = (*chosen, best)
-        found.append(chosen)
+        best = ternary_search(lambda i, last=last: cost((*last, i)), 1, last[-1] - 1)
+        found.append((*last, best))
     return [
         {
             "sigmas": [float(grid[i]) for i in indices],

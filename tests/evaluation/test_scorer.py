@@ -22,14 +22,14 @@ from ict_jax.evaluation import references
 from ict_jax.evaluation.against_set import AgainstSet, distance_name, measure
 from ict_jax.evaluation.evaluator import Evaluator, SampleGrids
 from ict_jax.evaluation.extractors import Extracted, Extractor
-from ict_jax.evaluation.features import PARTS, Collected, FeatureExtractor
+from ict_jax.evaluation.features import Collected, FeatureExtractor
 from ict_jax.evaluation.grids import save_png
 from ict_jax.evaluation.metrics.frechet import frechet_distance, frechet_standard_error, moments
 from ict_jax.evaluation.protocols import check_training_split, find_protocol
 from ict_jax.evaluation.references import Reference, compute_reference, read_reference
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.evaluation.score_file import score_table
-from ict_jax.evaluation.scorer import Scorer
+from ict_jax.evaluation.scorer import PARTS, Scorer
 from ict_jax.evaluation.search import DistanceCache
 from ict_jax.evaluation.seed_labels import even_labels, proportional_labels
 from ict_jax.training.parallel import make_mesh, replicated

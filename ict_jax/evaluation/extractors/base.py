@@ -43,10 +43,7 @@ class Extractor(NamedTuple):
 
 
 def to_rgb(images: Any) -> Any:
-    """Repeat the channel of images [..., h, w, 1] three times; return [..., h, w, 3] unchanged.
-
-    Args:
-      images: an array of NumPy or JAX of any dtype; the result is of the same kind.
+    """Repeat the channel of images [..., h, w, 1], of NumPy or JAX; return [..., h, w, 3] as is.
 
     Raises:
       ArgumentError: there are neither one nor three channels.

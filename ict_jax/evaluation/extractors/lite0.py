@@ -69,11 +69,6 @@ class MBConvBlock(NamedTuple):
     stage: MBConvStage
     stride: int
 
-    @property
-    def width(self) -> int:
-        """Channels after the expansion."""
-        return self.channels * self.stage.expand
-
 
 def _blocks() -> list[MBConvBlock]:
     blocks, channels = [], STEM
@@ -126,7 +121,7 @@ def _layers() -> dict[str, tuple[str, tuple[int, int, int, int]]]:
         "_conv_head": ("_bn1", (HEAD, STAGES[-1].filters, 1, 1)),
     }
     for block in BLOCKS:
-        name, width, k = block.name, block.width, block.stage.kernel
+        name, width, k = block.name, block.channels * block.stage.expand, block.stage.kernel
         if block.stage.expand > 1:
             layers[f"{name}._expand_conv"] = (f"{name}._bn0", (width, block.channels, 1, 1))
         layers[f"{name}._depthwise_conv"] = (f"{name}._bn1", (width, 1, k, k))
