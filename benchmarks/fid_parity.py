@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ict_jax.evaluation.extractors import inception_extractor, inception_taps
+from ict_jax.evaluation.extractors.inception import inception_extractor, inception_taps
 from ict_jax.evaluation.extractors.inception_layers import inception_shapes
 
 TAPS = ("64", "192", "768", "2048", "logits_unbiased", "logits")

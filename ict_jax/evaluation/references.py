@@ -98,10 +98,7 @@ def read_reference(
 ) -> Reference:
     """Read statistics `mu`, `sigma` and images `arr_0` from a file in ADM's evaluation format.
 
-    Args:
-      path: path of the .npz.
-      extract: computes features of the network behind the statistics, Inception.
-      image_shape: expected shape of the images.
+    The extractor must be the network behind the statistics, Inception.
 
     Raises:
       ArgumentError: there is no such file, or its format differs.

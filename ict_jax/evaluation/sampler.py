@@ -77,10 +77,7 @@ class Sampler:
             "images start as noise; put it first.",
         )
         check_seeds(seeds)
-        if labels is None:
-            classes = even_labels(seeds, self._num_classes)
-        else:
-            classes = self._check_labels(labels, len(seeds))
+        classes = self._classes(seeds, labels)
         for start in range(0, len(seeds), self.batch_size):
             part = list(seeds[start : start + self.batch_size])
             # Pad the last batch to the compiled shape.
@@ -105,16 +102,18 @@ class Sampler:
         """Return all images of the seeds in order, with their default labels."""
         return np.concatenate(list(self.batches(params, seeds, sigmas)))
 
-    def _check_labels(
-        self, labels: Sequence[int] | np.ndarray, count: int
+    def _classes(
+        self, seeds: Sequence[int] | range, labels: Sequence[int] | np.ndarray | None
     ) -> Int32[np.ndarray, " n"]:
+        if labels is None:
+            return even_labels(seeds, self._num_classes)
         require(
             self._num_classes > 0,
             "labels were given and the model is unconditional; leave them out.",
         )
         require(
-            len(labels) == count and all(0 <= label < self._num_classes for label in labels),
-            f"{len(labels)} labels from {min(labels)} to {max(labels)} were given for {count} "
-            f"seeds; give one for each, from 0 to {self._num_classes - 1}.",
+            len(labels) == len(seeds) and all(0 <= label < self._num_classes for label in labels),
+            f"{len(labels)} labels from {min(labels)} to {max(labels)} were given for "
+            f"{len(seeds)} seeds; give one for each, from 0 to {self._num_classes - 1}.",
         )
         return np.asarray(labels, np.int32)

@@ -113,13 +113,8 @@ def search_sigmas(
 ) -> list[dict[str, Any]]:
     """Search the noise levels of multistep sampling (`greedy_search`), and write sigmas.json.
 
-    Every distance is kept in evaluation/distances.json, so an interrupted search resumes.
-
-    Args:
-      checkpoint: as `evaluate`.
-      step: step of the checkpoint; default: the newest.
-      steps: noise levels of the longest schedule.
-      **options: fields of `Request`.
+    Every distance is kept in evaluation/distances.json, so an interrupted search resumes. The
+    longest schedule has `steps` noise levels; the other arguments are those of `evaluate`.
 
     Returns:
       The best schedule of each length, as `greedy_search`.
@@ -180,13 +175,13 @@ def prepare(
     comparison: Callable[[], Comparison] | None = None,
     keep_images: bool = False,
 ) -> Prepared:
-    """Prepare to score a model as a protocol says.
+    """Prepare to score a model as requested.
 
     Args:
       model: the open model.
       request: options of the scores.
-      extractor: pretrained extractor; None for the classifier.
-      comparison: returns the protocol's comparison; default: it is loaded.
+      extractor: from `Request.load_extractor`.
+      comparison: returns the comparison with real images; default: it is loaded.
       keep_images: whether to keep the samples until the scores are written.
 
     Raises:

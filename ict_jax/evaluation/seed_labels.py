@@ -17,12 +17,7 @@ def even_labels(seeds: Sequence[int] | range, num_classes: int) -> Int32[np.ndar
 def proportional_labels(
     seeds: Sequence[int] | range, counts: Int[np.ndarray, " classes"]
 ) -> Int32[np.ndarray, " n"]:
-    """Return classes as frequent as in a data set: the quantile of seed * golden ratio modulo 1.
-
-    Args:
-      seeds: one per image.
-      counts: number of images of each class in the data set.
-    """
+    """Return classes in proportion to `counts`: the quantile of seed * golden ratio modulo 1."""
     quantiles = np.cumsum(counts) / np.sum(counts)
     positions = (np.asarray(seeds, np.float64) * _GOLDEN) % 1.0
     return np.searchsorted(quantiles, positions, side="right").astype(np.int32)

@@ -17,13 +17,12 @@ import ict_jax
 from ict_jax.evaluation.extractors import (
     find_extractor,
     inception_extractor,
-    inception_taps,
     lite0,
     lite0_extractor,
-    to_rgb,
     weights,
 )
-from ict_jax.evaluation.extractors.inception import resize_tf1
+from ict_jax.evaluation.extractors.base import to_rgb
+from ict_jax.evaluation.extractors.inception import inception_taps, resize_tf1
 from ict_jax.evaluation.extractors.inception_layers import inception_shapes
 from tests import golden
 from tests.torch_files import TINY, legacy_bytes, zip_bytes

@@ -435,6 +435,6 @@ def test_scores_while_training_by_a_pretrained_network(model, dataset, tmp_path,
 
 def test_a_network_that_is_not_to_be_had_is_told_before_training(model, dataset, monkeypatch):
     monkeypatch.delenv("ICT_INCEPTION_WEIGHTS", raising=False)
-    with pytest.raises(ict_jax.ArgumentError, match="FID network's weights are not there"):
+    with pytest.raises(ict_jax.ArgumentError, match="FID network's weights were not found"):
         evaluator(model, dataset, "inception", every_steps=5)
     assert evaluator(model, dataset, "inception", every_steps=None).score_name == "validation_fd"

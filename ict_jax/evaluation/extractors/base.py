@@ -13,12 +13,7 @@ CLASSIFIER = "classifier"
 
 
 class Extracted(NamedTuple):
-    """Outputs of a network for a batch.
-
-    Attributes:
-      features: compared through their mean and covariance.
-      logits: class logits, for the Inception Score; None if the network has none.
-    """
+    """Outputs of a network for a batch; logits, for the Inception Score, are optional."""
 
     features: Float[Array, "b d"]
     logits: Float[Array, "b classes"] | None

@@ -75,9 +75,7 @@ def train_classifier(dataset: Dataset) -> Extractor:
         return Extracted(features, logits)
 
     weights = jax.tree.map(np.asarray, params)
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(weights):
-        digest.update(leaf.tobytes())
+    digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(weights)))
     measured, compiled = measured_part(train).images, jax.jit(apply)
     parts = (measured[start : start + 1000] for start in range(0, len(measured), 1000))
     features = [np.asarray(compiled(weights, part).features, np.float64) for part in parts]

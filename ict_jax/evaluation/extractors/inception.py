@@ -68,10 +68,6 @@ def inception_taps(
 ) -> dict[str, Float[Array, "b _"]]:
     """Compute the features after each stage, averaged over pixels, and the logits.
 
-    Args:
-      weights: from `fold_inception`.
-      images: uint8 [b, h, w, 3] of any size.
-
     Returns:
       `64`, `192`, `768`, `2048`, `logits_unbiased` (without bias) and `logits`, float32.
 

@@ -63,7 +63,7 @@ def load_inception(
         arrays = _read_cached(SHA256)
         if arrays is None:
             raise ArgumentError(
-                f"the FID network's weights are not there; {DOWNLOAD}, then pass "
+                f"the FID network's weights were not found; {DOWNLOAD}, then pass "
                 f"--inception_weights=PATH or set {INCEPTION_WEIGHTS}=PATH."
             )
         return arrays, SHA256

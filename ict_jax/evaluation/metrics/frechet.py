@@ -185,6 +185,7 @@ def _nonzero_eigh(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def frechet_standard_error(features: np.ndarray, own: Moments, other: Moments) -> float:
     """Estimate the standard error of `frechet_distance(own, other)` due to sampling the features.
 
+    The features are [n, d], `own` their moments and `other` those of the reference.
     To first order the distance is a mean over the rows of
     2 (mu - mu_o).(x - mu) + (x - mu)^T (I - T) (x - mu), where T maps N(mu, S) optimally to
     N(mu_o, S_o): T = S^-1/2 (S^1/2 S_o S^1/2)^1/2 S^-1/2. The spread of these gives the error.
@@ -192,11 +193,6 @@ def frechet_standard_error(features: np.ndarray, own: Moments, other: Moments) -
 
     Source: the derivative of the squared Bures-Wasserstein distance, Bhatia, Jain & Lim 2019; the
     delta method. For Fréchet distances: Rippl, Munk & Sturm 2016.
-
-    Args:
-      features: [n, d].
-      own: moments of these features.
-      other: moments of the reference.
     """
     values, vectors = _nonzero_eigh(own.covariance)
     root = vectors * np.sqrt(values)
