@@ -27,12 +27,8 @@ class Collected(NamedTuple):
 
 def concatenate(parts: Sequence[Collected]) -> Collected:
     """Concatenate the examples of several parts."""
-    return Collected(
-        *(
-            None if arrays[0] is None else np.concatenate(arrays)
-            for arrays in zip(*parts, strict=True)
-        )
-    )
+    fields = zip(*parts, strict=True)
+    return Collected(*(None if each[0] is None else np.concatenate(each) for each in fields))
 
 
 def encode_npz(arrays: dict[str, Any]) -> bytes:

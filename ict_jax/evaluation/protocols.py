@@ -29,7 +29,7 @@ class Protocol(NamedTuple):
     image_shape: tuple[int, int, int] | None = None
 
 
-PROTOCOLS = [
+PROTOCOLS = (
     # Small sets: 20 random splits of the test split (`held_out.HeldOut`).
     Protocol(HELD_OUT_PROTOCOL, 5000, CLASSIFIER, "test"),
     # CM and iCT on CIFAR-10.
@@ -38,7 +38,7 @@ PROTOCOLS = [
     # precision and recall against its images.
     Protocol("imagenet64-adm-50k", 50_000, "inception", "file", image_shape=(64, 64, 3)),
     Protocol("train-set", 50_000, None, "train"),
-]
+)
 BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
 PROTOCOL_NAMES = tuple(BY_NAME)
 

@@ -28,11 +28,7 @@ def score_file(protocol: str) -> str:
 
 
 def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON, atomically.
-
-    Raises:
-      NotSaved: it cannot be written.
-    """
+    """Write an object as indented JSON, as `write_at_once` does."""
     write_at_once(path, (json.dumps(content, indent=2) + "\n").encode())
 
 

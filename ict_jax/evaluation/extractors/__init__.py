@@ -10,11 +10,7 @@ from ict_jax.evaluation.extractors.lite0 import lite0_extractor
 
 
 def find_extractor(name: str, weights: str | os.PathLike | None = None) -> Extractor:
-    """Load a pretrained network by its short name.
-
-    Args:
-      name: `inception` (the FID network) or `lite0`.
-      weights: file of the FID network's weights; default: as `inception_extractor`.
+    """Load `inception` (the FID network), from the file of weights, or `lite0`.
 
     Raises:
       ArgumentError: the name is unknown, or the weights are missing or wrong.

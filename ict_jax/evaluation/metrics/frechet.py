@@ -150,10 +150,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """
     check_same_size(np.size(a.mean), np.size(b.mean))
     a, b = _to_float64(a), _to_float64(b)
-    factor_a, factor_b = (
-        vectors * np.sqrt(values)
-        for values, vectors in (_nonzero_eigh(a.covariance), _nonzero_eigh(b.covariance))
-    )
+    eigen = (_nonzero_eigh(moments.covariance) for moments in (a, b))
+    factor_a, factor_b = (vectors * np.sqrt(values) for values, vectors in eigen)
     cross = np.linalg.svd(factor_a.T @ factor_b, compute_uv=False).sum()
     offset = ((a.mean - b.mean) ** 2).sum()
     return float(offset + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross)

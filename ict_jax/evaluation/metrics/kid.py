@@ -43,21 +43,13 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 def kid(
     a: np.ndarray, b: np.ndarray, *, subsets: int = 100, size: int = 1000, seed: int = 2020
 ) -> KernelDistance:
-    """Average `kernel_distance` over pairs of random subsets of [n, d] and [m, d].
+    """Average `kernel_distance` over pairs of random subsets, of `size` rows, of [n, d] and [m, d].
 
-    Subsets are drawn without replacement by NumPy's `RandomState(seed)`, whose stream is frozen,
-    in torch-fidelity's order and with its default seed, so the value equals its KID (its
-    estimator "unbiased"). It reports the standard deviation over subsets, which is
-    standard_error * sqrt(subsets - 1).
+    Rows are drawn without replacement by NumPy's `RandomState(seed)`, whose stream is frozen, in
+    torch-fidelity's order and with its default seed, so the value equals its KID (its estimator
+    "unbiased"). It reports the standard deviation over subsets, standard_error * sqrt(subsets - 1).
 
     Source: Binkowski et al. 2018, Section 4.
-
-    Args:
-      a: features of one set.
-      b: features of the other set.
-      subsets: number of pairs.
-      size: rows per subset.
-      seed: seed of the choice of rows.
 
     Raises:
       ArgumentError: as for `kernel_distance`, subsets < 2, size < 2, or a set has fewer rows
