@@ -28,7 +28,8 @@ class Collected(NamedTuple):
 def concatenate(parts: Sequence[Collected]) -> Collected:
     """Concatenate the examples of several parts."""
     fields = zip(*parts, strict=True)
-    return Collected(*(None if each[0] is None else np.concatenate(each) for each in fields))
+    joined: list[Any] = [None if each[0] is None else np.concatenate(each) for each in fields]
+    return Collected(*joined)
 
 
 def encode_npz(arrays: dict[str, Any]) -> bytes:

@@ -111,7 +111,9 @@ def read_reference(
     )
     try:
         with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while block := opened.read(2**20):
+                digest.update(block)
             opened.seek(0)
             with np.load(opened) as arrays:
                 mean, covariance, images = (arrays[name] for name in ("mu", "sigma", "arr_0"))
@@ -133,4 +135,4 @@ def read_reference(
         f"({d},) and ({d}, {d}), the features of {extract.extractor.name}; use its own file.",
     )
     moments = Moments(mean.astype(np.float64), covariance.astype(np.float64))
-    return Reference(file.name, digest, None, moments, features, extract)
+    return Reference(file.name, digest.hexdigest(), None, moments, features, extract)
