@@ -111,12 +111,12 @@ def parse_labels(labels: str, seeds: range, model: Model) -> np.ndarray | None:
         f"--labels={labels} is not one class, or one for each of {len(seeds)} seeds; separate them "
         "by commas, as in 0,1,2.",
     )
-    found = np.array([int(part) for part in parts])
+    found = [int(part) for part in parts]
     require(
-        found.max() < classes,
+        max(found) < classes,
         f"--labels={labels} must be classes of the model, 0 to {classes - 1}.",
     )
-    return np.broadcast_to(found.astype(np.int32), len(seeds))
+    return np.broadcast_to(np.asarray(found, np.int32), len(seeds))
 
 
 @dataclasses.dataclass(frozen=True)
