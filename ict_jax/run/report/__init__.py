@@ -1,1 +1,1 @@
-"""A page about a run: what it left, its charts, its HTML."""
+"""The report: one HTML page about a run, from the files in its work directory."""

@@ -4,19 +4,21 @@ import contextlib
 import io
 import math
 import statistics
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
+
+import numpy as np
 
 from ict_jax.core.errors import ArgumentError
 from ict_jax.run.report.events import Curve
 from ict_jax.run.report.html import figure
-from ict_jax.run.report.read_run import Left
+from ict_jax.run.report.read_run import RunRecord
 
 STYLE: dict[Any, Any] = {
-    "figure.figsize": (4.3, 2.7),  # inches; the width of a phone's screen shows the text at 9 pt
+    "figure.figsize": (4.3, 2.7),  # inches; at the width of a phone's screen text is 9 pt
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",  # text as text
-    "svg.hashsalt": "ict_jax",  # the same names, and so the same file, at each drawing
+    "svg.hashsalt": "ict_jax",  # fixed names, so that the same run gives the same file
     "text.parse_math": False,
     "font.size": 9,
     "axes.titlelocation": "left",
@@ -27,23 +29,18 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
-MOST_NAMED = 9
-"""Of more stages N is written at every second, third, ... one."""
-
-MOST_POINTS = 1000
-"""Of a longer curve the means of equal parts are drawn."""
-
-LOG_FROM = 3
-"""Scales are logarithmic if the largest value is so many times the smallest."""
-
+MOST_NAMED = 9  # stages labelled with N; of more, every second, third, ... is
+MOST_POINTS = 1000  # points of a curve; a longer one is averaged
+LOG_FROM = 3  # ratio of the largest to the smallest value from which a scale is logarithmic
 BY_SIGMA = "train/loss_by_sigma/"
-SCORE = "eval/"
 SCORE_NAMES = {"validation_fd": ("Fréchet distance", " to the validation split, no FID")}
-"""How some scores are called, and what is said of them."""
+"""Names of some scores, and what the caption adds."""
+
+Bin = tuple[float, float]
 
 
 def require_matplotlib() -> None:
-    """Raises `ArgumentError` if charts cannot be drawn."""
+    """Raise `ArgumentError` if charts cannot be drawn."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -53,144 +50,141 @@ def require_matplotlib() -> None:
         ) from error
 
 
-def charts(left: Left) -> list[str]:
-    """The charts of everything that was logged, each a figure with its caption."""
-    made: list[str] = []
-    text = (
-        "Mean over the batches since the report before. Each doubling of N changes what the loss "
-        "measures: compare within a stage."
+def charts(run: RunRecord) -> list[str]:
+    """Draw everything that was logged, each chart a figure with its caption."""
+    figures: list[str] = []
+    note = (
+        "Mean over the batches since the previous report. Each doubling of N changes what the "
+        "loss measures: compare within a stage."
     )
-    _over_steps(made, left, "train/loss", "Loss", "loss (no unit)", text)
-    if bins := _sigma_bins(left.scalars):
-        _loss_by_sigma(made, left, bins)
-        _last_loss_by_sigma(made, left, bins)
-    if left.stages:
-        _curriculum(made, left)
-    for tag in sorted(tag for tag in left.scalars if tag.startswith(SCORE)):
-        name = "".join(filter(str.isprintable, tag.removeprefix(SCORE)))  # XML holds no others
-        label, text = SCORE_NAMES.get(name, (name.replace("_", " "), ""))
-        text = f"Of samples{text}; lower is better."
-        _over_steps(made, left, tag, f"Score: {label}", label, text)
-    text = "Before the optimizer."
-    _over_steps(made, left, "train/grad_norm", "Gradient norm", "L2 norm (no unit)", text)
-    text = "Without the time for samples, scores and checkpoints."
-    _over_steps(made, left, "perf/images_per_sec", "Speed", "images / s", text)
-    return made
+    _over_steps(figures, run, "train/loss", "Loss", "loss (no unit)", note)
+    if bins := _sigma_bins(run.scalars):
+        _loss_by_sigma(figures, run, bins)
+        _last_loss_by_sigma(figures, run, bins)
+    if run.stages:
+        _curriculum(figures, run)
+    for tag in sorted(tag for tag in run.scalars if tag.startswith("eval/")):
+        name = "".join(filter(str.isprintable, tag.removeprefix("eval/")))  # as XML requires
+        label, more = SCORE_NAMES.get(name, (name.replace("_", " "), ""))
+        note = f"Of samples{more}; lower is better."
+        _over_steps(figures, run, tag, f"Score: {label}", label, note)
+    note = "Before the optimizer."
+    _over_steps(figures, run, "train/grad_norm", "Gradient norm", "L2 norm (no unit)", note)
+    note = "Without the time for samples, scores and checkpoints."
+    _over_steps(figures, run, "perf/images_per_sec", "Speed", "images / s", note)
+    return figures
 
 
 @contextlib.contextmanager
-def _chart(made: list[str], title: str, alt: str, note: str) -> Iterator[Any]:
-    """Axes to draw on; the chart is added to those made."""
+def _chart(figures: list[str], title: str, alt: str, note: str) -> Iterator[Any]:
+    """Yield axes to draw on, then add the chart to the figures."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        drawn = Figure()
-        axes = drawn.subplots()
+        canvas = Figure()
+        axes = canvas.subplots()
         axes.set_title(title)
         yield axes
         file = io.BytesIO()
-        drawn.savefig(file, format="svg", metadata={"Date": None})
-    made.append(figure(file.getvalue(), "svg+xml", alt, note))
+        canvas.savefig(file, format="svg", metadata={"Date": None})
+    figures.append(figure(file.getvalue(), "svg+xml", alt, note))
 
 
-def _over_steps(made: list[str], left: Left, tag: str, title: str, label: str, note: str) -> None:
-    """One curve over the steps so far."""
-    if curve := left.scalars.get(tag):
-        with _chart(made, title, _in_words(title, curve), note) as axes:
-            _plot(axes, curve, "tab:blue")
-            _axes(axes, left, label, curve.values())
+def _over_steps(
+    figures: list[str], run: RunRecord, tag: str, title: str, label: str, note: str
+) -> None:
+    if curve := run.scalars.get(tag):
+        with _chart(figures, title, _in_words(title, curve), note) as axes:
+            _plot(axes, curve)
+            _set_axes(axes, run, label, curve.values())
 
 
-def _loss_by_sigma(made: list[str], left: Left, bins: dict[tuple[float, float], Curve]) -> None:
-    alt = "Loss by noise level over steps. " + " ".join(
-        _in_words(f"Sigma {_bin_text(bin)}", curve) for bin, curve in bins.items()
-    )
+def _loss_by_sigma(figures: list[str], run: RunRecord, bins: dict[Bin, Curve]) -> None:
+    words = [_in_words(f"Sigma {_bin_text(bin)}", curve) for bin, curve in bins.items()]
+    alt = " ".join(["Loss by noise level over steps.", *words])
     note = "Examples whose larger noise level lies between the two numbers; data are in [-1, 1]."
-    with _chart(made, "Loss by noise level", alt, note) as axes:
-        for (bin, curve), colour in zip(bins.items(), _colours(len(bins)), strict=True):
-            _plot(axes, curve, colour, label=_bin_text(bin))
+    with _chart(figures, "Loss by noise level", alt, note) as axes:
+        _cycle_colours(axes, len(bins))
+        for bin, curve in bins.items():
+            _plot(axes, curve, label=_bin_text(bin))
         values = [value for curve in bins.values() for value in curve.values()]
-        _axes(axes, left, "loss (no unit)", values)
+        _set_axes(axes, run, "loss (no unit)", values)
         axes.figure.set_figheight(3.5)
         axes.figure.legend(loc="outside lower center", ncols=3, title="sigma of the student")
 
 
-def _last_loss_by_sigma(
-    made: list[str], left: Left, bins: dict[tuple[float, float], Curve]
-) -> None:
+def _last_loss_by_sigma(figures: list[str], run: RunRecord, bins: dict[Bin, Curve]) -> None:
     last = max(max(curve) for curve in bins.values())
-    found = {bin: curve[last] for bin, curve in bins.items() if last in curve}
-    alt = f"Loss by noise level at step {last:,}: " + ", ".join(
-        f"{value:.3g} at sigma {_bin_text(bin)}" for bin, value in found.items()
-    )
-    least, most = left.sigma_range
+    values = {bin: curve[last] for bin, curve in bins.items() if last in curve}
+    words = [f"{value:.3g} at sigma {_bin_text(bin)}" for bin, value in values.items()]
+    alt = f"Loss by noise level at step {last:,}: {', '.join(words)}"
     note = f"The last report, of step {last:,}."
-    with _chart(made, "Loss by noise level, now", alt, note) as axes:
-        for (low, high), colour in zip(bins, _colours(len(bins)), strict=True):
-            value = found.get((low, high), math.nan)
-            ends = (max(low, least), min(high, most))
-            axes.plot(ends, (value, value), color=colour, linewidth=4)
+    least, most = run.sigma_range
+    with _chart(figures, "Loss by noise level, now", alt, note) as axes:
+        _cycle_colours(axes, len(bins))
+        for bin in bins:
+            ends = (max(bin[0], least), min(bin[1], most))
+            axes.plot(ends, 2 * [values.get(bin, math.nan)], linewidth=4)
         axes.set(xlabel="sigma of the student (data in [-1, 1])", ylabel="loss (no unit)")
-        _log(axes, "x")
-        if is_wide(found.values()):
-            _log(axes, "y")
+        _make_log(axes, "x")
+        _make_log(axes, "y", values.values())
 
 
-def _curriculum(made: list[str], left: Left) -> None:
-    steps = [stage.first_step for stage in left.stages] + [left.total_steps]
-    levels = [stage.num_scales for stage in left.stages]
-    now = left.num_scales
+def _curriculum(figures: list[str], run: RunRecord) -> None:
+    steps = [stage.first_step for stage in run.stages] + [run.total_steps]
+    levels = [stage.num_scales for stage in run.stages]
     alt = (
         f"N(k) in {len(levels)} stages from {levels[0]} to {levels[-1]} noise levels; at step "
-        f"{left.step:,} it is {now}."
+        f"{run.step:,} it is {run.num_scales}."
     )
     note = (
         "The number of noise levels, over the whole run. The dot is where the run is: step "
-        f"{left.step:,}, N = {now:,}."
+        f"{run.step:,}, N = {run.num_scales:,}."
     )
-    with _chart(made, "Curriculum N(k)", alt, note) as axes:
+    with _chart(figures, "Curriculum N(k)", alt, note) as axes:
         axes.stairs(levels, steps, baseline=None)
-        axes.plot([left.step], [now], "o", color="tab:blue", clip_on=False)
-        _step_axis(axes, left.total_steps)
+        axes.plot([run.step], [run.num_scales], "o", color="tab:blue", clip_on=False)
+        _set_step_axis(axes, run.total_steps)
         axes.set_ylabel("N (noise levels)")
         axes.set_yscale("log", base=2)
-        ticks = _some(levels)
+        ticks = _thin_out(levels)
         axes.set_yticks(ticks, [f"{n:,}" for n in ticks])
         axes.minorticks_off()
 
 
-def _axes(axes: Any, left: Left, y_label: str, values: Collection[float]) -> None:
-    """Axes of values over steps; dashed lines where stages of N(k) begin, with N above."""
-    _step_axis(axes, left.step)
+def _set_axes(axes: Any, run: RunRecord, y_label: str, values: Collection[float]) -> None:
+    """Set axes of values over steps; dashed lines mark where stages begin, with N above."""
+    _set_step_axis(axes, run.step)
     axes.set_ylabel(y_label)
     axes.yaxis.set_major_formatter("{x:,g}")
-    if is_wide(values):
-        _log(axes, "y")
-    stages = [stage for stage in left.stages if stage.first_step < max(left.step, 1)]
+    _make_log(axes, "y", values)
+    stages = [stage for stage in run.stages if stage.first_step < max(run.step, 1)]
     for stage in stages[1:]:
         axes.axvline(stage.first_step, color="gray", linewidth=0.8, linestyle="--")
     if stages:
-        above = axes.secondary_xaxis("top")
-        above.spines["top"].set_visible(False)
-        named = _some(stages)
+        top = axes.secondary_xaxis("top")
+        top.spines["top"].set_visible(False)
+        named = _thin_out(stages)
         labels = [f"{stage.num_scales:,}" for stage in named]
         labels[0] = f"N = {labels[0]}"
-        above.set_xticks([stage.first_step for stage in named], labels, ha="left", fontsize=8)
-        above.tick_params(length=0)
+        top.set_xticks([stage.first_step for stage in named], labels, ha="left", fontsize=8)
+        top.tick_params(length=0)
 
 
-def _step_axis(axes: Any, last: int) -> None:
+def _set_step_axis(axes: Any, last: int) -> None:
     axes.set_xlabel("training step")
     axes.set_xlim(0, max(last, 1))
     axes.locator_params(axis="x", nbins=4, integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def _log(axes: Any, which: str) -> None:
-    """Makes axis x or y logarithmic, with plain numbers, more of them where it spans little."""
+def _make_log(axes: Any, which: str, values: Collection[float] | None = None) -> None:
+    """Make axis x or y logarithmic, if `values` call for it, with plain numbers along it."""
     from matplotlib.ticker import LogLocator
 
+    if values is not None and not is_wide(values):
+        return
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
@@ -199,36 +193,36 @@ def _log(axes: Any, which: str) -> None:
     axis.set_minor_formatter("")
 
 
-def _some(items: list[Any]) -> list[Any]:
-    """Every second, third, ... item, so that there are at most `MOST_NAMED`."""
+def _thin_out(items: list[Any]) -> list[Any]:
+    """Return every second, third, ... item, at most `MOST_NAMED`."""
     return items[:: -(-len(items) // MOST_NAMED)]
 
 
-def _colours(count: int) -> list[Any]:
-    """So many colours from dark blue to green."""
-    import matplotlib
-
-    return [matplotlib.colormaps["viridis"](0.75 * i / max(count - 1, 1)) for i in range(count)]
-
-
 def is_wide(values: Collection[float]) -> bool:
-    """Whether values are such that a logarithmic scale shows more of them."""
+    """Return whether a logarithmic scale shows more of the values."""
     low, high = min(values), max(values)
     return 0 < LOG_FROM * low <= high < math.inf
 
 
-def _plot(axes: Any, curve: Curve, colour: Any, **options: Any) -> None:
-    curve = thinned(curve)
+def _cycle_colours(axes: Any, count: int) -> None:
+    """Plot the next curves in colours from dark blue to green."""
+    from matplotlib import colormaps
+
+    axes.set_prop_cycle(color=colormaps["viridis"](np.linspace(0, 0.75, count)))
+
+
+def _plot(axes: Any, curve: Curve, **options: Any) -> None:
+    curve = average_points(curve)
     marker = "." if len(curve) < 40 else None
-    axes.plot(list(curve), list(curve.values()), color=colour, marker=marker, **options)
+    axes.plot(list(curve), list(curve.values()), marker=marker, **options)
 
 
-def thinned(curve: Curve) -> Curve:
-    """At most `MOST_POINTS` points: the means of equal numbers of neighbours."""
-    size = math.ceil(len(curve) / MOST_POINTS)
-    points = list(curve.items())
-    parts = [points[first : first + size] for first in range(0, len(points), max(size, 1))]
-    return {part[-1][0]: statistics.fmean(value for _, value in part) for part in parts}
+def average_points(curve: Curve) -> Curve:
+    """Reduce a curve to at most `MOST_POINTS`, the means of equal numbers of neighbours."""
+    size = max(math.ceil(len(curve) / MOST_POINTS), 1)
+    steps, values = list(curve), list(curve.values())
+    parts = range(0, len(curve), size)
+    return {steps[i : i + size][-1]: statistics.fmean(values[i : i + size]) for i in parts}
 
 
 def _in_words(what: str, curve: Curve) -> str:
@@ -236,8 +230,8 @@ def _in_words(what: str, curve: Curve) -> str:
     return f"{what}: {curve[first]:.3g} at step {first:,}, {curve[last]:.3g} at step {last:,}."
 
 
-def _sigma_bins(scalars: Mapping[str, Curve]) -> dict[tuple[float, float], Curve]:
-    """The curve of each bin of sigma, the smallest levels first."""
+def _sigma_bins(scalars: dict[str, Curve]) -> dict[Bin, Curve]:
+    """Return the curve of each bin of sigma, the smallest levels first."""
     bins = {}
     for tag, curve in scalars.items():
         if tag.startswith(BY_SIGMA) and curve:
@@ -247,8 +241,7 @@ def _sigma_bins(scalars: Mapping[str, Curve]) -> dict[tuple[float, float], Curve
     return dict(sorted(bins.items()))
 
 
-def _bin_text(bin: tuple[float, float]) -> str:
+def _bin_text(bin: Bin) -> str:
     low, high = bin
-    if low == 0:
-        return f"< {high:g}"
-    return f"> {low:g}" if math.isinf(high) else f"{low:g}-{high:g}"
+    text = f"> {low:g}" if math.isinf(high) else f"{low:g}-{high:g}"
+    return text if low else f"< {high:g}"

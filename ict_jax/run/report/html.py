@@ -1,4 +1,4 @@
-"""HTML of the page; every text that goes into it through these functions is escaped."""
+"""HTML elements of the page; these functions escape every text."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ from html import escape
 from string import Template
 from typing import Any
 
-# Nothing is fetched and no script is run, whatever a name in the run may hold.
+# The policy forbids scripts and requests, whatever text a run may contain.
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -50,51 +50,48 @@ $body
 """)
 
 
-def whole(title: str, body: str) -> bytes:
-    """The page in UTF-8; what that cannot hold becomes a question mark."""
+def render_page(title: str, body: str) -> bytes:
+    """Return the page in UTF-8; characters that cannot be encoded become question marks."""
     return PAGE.substitute(title=escape(title), body=body).encode("utf-8", "replace")
 
 
 def section(title: str, *parts: str) -> str:
-    """A part of the page under a heading."""
+    """Put parts under a heading."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>\n"
 
 
 def paragraph(text: str, tag: str = "p") -> str:
-    """A text in small letters."""
+    """Set a text in small letters."""
     return f'<{tag} class="soft">{escape(text)}</{tag}>'
 
 
 def figure(content: bytes, kind: str, alt: str, caption: str, attributes: str = "") -> str:
-    """An image within the page itself, of the type image/`kind`, and its caption."""
+    """Embed an image of type image/`kind` with its caption."""
     data = base64.b64encode(content).decode()
     image = f'<img src="data:image/{kind};base64,{data}" alt="{escape(alt)}" {attributes}>'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def tiles(figures: list[str], least: str, most: str = "100%", tag: str = "div") -> str:
-    """Parts side by side, each at least as wide as the smaller of two CSS lengths."""
+def tiles(parts: list[str], least: str, most: str = "100%", tag: str = "div") -> str:
+    """Lay parts out side by side, each between `least` and `most` (CSS lengths) wide."""
     style = f"--least:{least};--most:{most}"
-    return f'<{tag} class="tiles" style="{style}">{"".join(figures)}</{tag}>'
+    return f'<{tag} class="tiles" style="{style}">{"".join(parts)}</{tag}>'
 
 
-def unfolding(summary: str, content: Mapping[str, Any]) -> str:
-    """JSON that is shown when its summary is clicked."""
+def details(summary: str, content: Mapping[str, Any]) -> str:
+    """Show JSON when its summary is clicked."""
     text = escape(json.dumps(content, indent=2, ensure_ascii=False))
     return f'<details><summary>{escape(summary)}</summary><pre tabindex="0">{text}</pre></details>'
 
 
 def table(head: list[str], rows: list[list[str]], caption: str) -> str:
-    """A table whose first column heads its rows, in a box that scrolls by itself."""
-    head_cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
-        + "</tr>"
-        for first, *rest in rows
-    )
+    """Make a table whose first column heads its rows, in a box that scrolls by itself."""
+    columns = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    lines = ""
+    for first, *rest in rows:
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        lines += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
     return (
         f'{paragraph(caption)}<div class="scroll" role="region" aria-label="{escape(caption)}" '
-        f'tabindex="0"><table><thead><tr>{head_cells}</tr></thead><tbody>{lines}</tbody></table>'
-        "</div>"
+        f'tabindex="0"><table><thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>'
     )

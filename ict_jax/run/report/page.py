@@ -6,182 +6,169 @@ import statistics
 from html import escape
 
 from ict_jax import __version__
+from ict_jax.evaluation.score_file import HELD_OUT_FILE
 from ict_jax.run.provenance import FILE
 from ict_jax.run.report.charts import MOST_POINTS, charts, require_matplotlib
-from ict_jax.run.report.html import figure, paragraph, section, tiles, unfolding, whole
-from ict_jax.run.report.png import PngImage, reduced
-from ict_jax.run.report.read_run import Left
-from ict_jax.run.report.score_tables import distance_of, number, rows_of, scores_section
+from ict_jax.run.report.html import details, figure, paragraph, render_page, section, tiles
+from ict_jax.run.report.png import PngImage, shrink
+from ict_jax.run.report.read_run import KINDS, RunRecord
+from ict_jax.run.report.score_tables import number, ratios_to_floor, rows_of, scores_section
 from ict_jax.runtime.console import format_secs
 
 SMALL = 331
-"""Pixels, the width of pictures that are shown small: twice as many as they take at most."""
+"""Width in pixels of small images: twice the most that the layout gives them."""
 
 SHOWN_STARTS = 5
-"""Of the starts of a run the last ones are shown."""
-
-KINDS = {"one_step": "one step", "two_step": "two steps", "heun": "Heun's steps"}
+"""Largest number of starts shown, the last ones."""
 
 CONFIG_SUMMARY = "config.json, resolved: every value this run was made with"
 
 
-def report(left: Left) -> bytes:
-    """The page in UTF-8.
+def report(run: RunRecord) -> bytes:
+    """Return the page in UTF-8.
 
     Raises:
       ArgumentError: matplotlib is not installed.
     """
     require_matplotlib()
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    notes = [paragraph(note) for note in run.notes]
     parts = (
-        _header(left),
+        _header(run),
         "<main>",
-        _samples(left),
-        scores_section(left),
-        _training(left),
-        section("Config", unfolding(CONFIG_SUMMARY, left.config)),
-        _environment(left),
-        _notes(left),
+        _samples(run),
+        scores_section(run),
+        _training(run),
+        section("Config", details(CONFIG_SUMMARY, run.config)),
+        _environment(run),
+        section("What could not be read", *notes) if notes else "",
         "</main>",
-        paragraph(f"Made by ict_jax {__version__}, {made}.", "footer"),
+        paragraph(f"Made by ict_jax {__version__}, {now}.", "footer"),
     )
-    return whole(f"{left.name}: {_state(left)}", "\n".join(parts))
+    return render_page(f"{run.name}: {_progress(run)}", "\n".join(parts))
 
 
-def _state(left: Left) -> str:
-    if left.finished:
-        return f"finished at step {left.step:,}"
-    return f"unfinished, at step {left.step:,} of {left.total_steps:,}"
+def _progress(run: RunRecord) -> str:
+    if run.finished:
+        return f"finished at step {run.step:,}"
+    return f"unfinished, at step {run.step:,} of {run.total_steps:,}"
 
 
-def _header(left: Left) -> str:
-    """The name, the state, and what there is to say in one number."""
+def _header(run: RunRecord) -> str:
+    """Show the name, the progress, and every fact that is a single number."""
+    named = {
+        "data set": run.section("data").get("name"),
+        "network": run.section("model").get("name"),
+        "batch size": run.config.get("batch_size"),
+        "seed": run.config.get("seed"),
+    }
+    about = ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
     facts = [
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in [*_training_facts(left), *_score_facts(left)]
+        for name, value in _facts(run).items()
     ]
-    most = max(left.total_steps, 1)
+    most = max(run.total_steps, 1)
     return (
-        f"<header><h1>{escape(left.name)}</h1>{paragraph(_about(left))}<p>"
-        f'<progress value="{min(left.step, most)}" max="{most}" aria-label="share of the training '
-        f'steps done"></progress><strong>{_state(left)}</strong></p>'
+        f"<header><h1>{escape(run.name)}</h1>{paragraph(about)}<p>"
+        f'<progress value="{min(run.step, most)}" max="{most}" aria-label="share of the training '
+        f'steps done"></progress><strong>{_progress(run)}</strong></p>'
         f"{tiles(facts, '9.5rem', tag='dl') if facts else ''}</header>"
     )
 
 
-def _about(left: Left) -> str:
-    """What was trained, in a line."""
-    named = [
-        ("data set", left.section("data").get("name")),
-        ("network", left.section("model").get("name")),
-        ("batch size", left.config.get("batch_size")),
-        ("seed", left.config.get("seed")),
-    ]
-    return ", ".join(f"{what} {value}" for what, value in named if value is not None)
-
-
-def _training_facts(left: Left) -> list[tuple[str, str]]:
-    """Name and value of what the log says in one number."""
-    facts = []
-    if left.stages:
-        facts.append(("noise levels N", f"{left.num_scales:,} of {left.stages[-1].num_scales:,}"))
-    if loss := left.scalars.get("train/loss"):
-        facts.append(("loss, last report", f"{loss[max(loss)]:.4g}"))
-    if rates := left.scalars.get("perf/images_per_sec"):
-        facts.append(("images/s, median", f"{statistics.median(rates.values()):,.0f}"))
-    if rates := left.scalars.get("perf/steps_per_sec"):
+def _facts(run: RunRecord) -> dict[str, str]:
+    """Return single numbers from the log, and the scores of samples as multiples of the floor."""
+    facts = {}
+    if run.stages:
+        facts["noise levels N"] = f"{run.num_scales:,} of {run.stages[-1].num_scales:,}"
+    if loss := run.scalars.get("train/loss"):
+        facts["loss, last report"] = f"{loss[max(loss)]:.4g}"
+    if rates := run.scalars.get("perf/images_per_sec"):
+        facts["images/s, median"] = f"{statistics.median(rates.values()):,.0f}"
+    if rates := run.scalars.get("perf/steps_per_sec"):
         spans = zip(itertools.pairwise([0, *rates]), rates.values(), strict=True)
         secs = sum((last - first) / rate for (first, last), rate in spans if rate > 0)
-        facts.append(("time in training", format_secs(secs)))
+        facts["time in training"] = format_secs(secs)
+    ratios = ratios_to_floor(rows_of(run.scores.get(HELD_OUT_FILE, {})))
+    for kind, what in KINDS.items():
+        if kind in ratios:
+            facts[f"Fréchet distance ÷ floor, {what}"] = f"{ratios[kind]:.2f}"
     return facts
 
 
-def _score_facts(left: Left) -> list[tuple[str, str]]:
-    """The distances of samples, as multiples of the floor."""
-    rows = rows_of(left.held_out_scores)
-    floor = distance_of(rows.get("floor", {}))
-    return [
-        (f"Fréchet distance ÷ floor, {what}", f"{value / floor:.2f}")
-        for name, what in KINDS.items()
-        if (value := distance_of(rows.get(name, {}))) is not None and floor
-    ]
-
-
-def _samples(left: Left) -> str:
-    """The newest grids, and how they came to be."""
-    parts = [tiles([_shown(*each) for each in _newest(left)], "22rem")]
-    if not left.samples and not left.pictures.keys() & KINDS.keys():
+def _samples(run: RunRecord) -> str:
+    """Show the newest grids, and those from during training."""
+    parts = [tiles(_newest_grids(run), "22rem")]
+    if not run.samples and not run.images.keys() & KINDS.keys():
         parts.insert(0, paragraph("There are no sample grids in this work directory yet."))
     for kind, what in KINDS.items():
-        grids = {step: of_step[kind] for step, of_step in left.samples.items() if kind in of_step}
+        grids = {step: of_step[kind] for step, of_step in run.samples.items() if kind in of_step}
         if len(grids) < 2:
             continue
         title = f"In {what}, while training"
-        if left.steps_with_samples > len(left.samples):
-            title += f" ({len(grids)} of {left.steps_with_samples} grids)"
+        if run.steps_with_samples > len(run.samples):
+            title += f" ({len(grids)} of {run.steps_with_samples} grids)"
         figures = [
-            _shown(reduced(grid, SMALL), f"Samples in {what} at step {step:,}", f"step {step:,}")
+            _png_figure(
+                shrink(grid, SMALL), f"Samples in {what} at step {step:,}", f"step {step:,}"
+            )
             for step, grid in grids.items()
         ]
         parts += [f"<h3>{title}</h3>", tiles(figures, "9.5rem", most="30%")]
     return section("Samples", *parts)
 
 
-def _newest(left: Left) -> list[tuple[PngImage, str, str]]:
-    """Picture, alternative text and caption of what is shown large."""
-    scores, newest = left.held_out_scores, max(left.samples, default=0)
-    found = []
+def _newest_grids(run: RunRecord) -> list[str]:
+    """Show the newest samples of each kind, from scoring if that is as new, and real images."""
+    scores, newest = run.scores.get(HELD_OUT_FILE, {}), max(run.samples, default=0)
+    scored = scores.get("step")
+    figures = []
     for kind, what in KINDS.items():
-        step, second = newest, left.section("sampling").get("second_sigma")
-        picture = left.samples.get(newest, {}).get(kind)
-        scored = scores.get("step")
-        if kind in left.pictures and isinstance(scored, int) and scored >= newest:
-            picture, step, second = left.pictures[kind], scored, scores.get("second_sigma")
-        if picture is not None:
+        grid = run.samples.get(newest, {}).get(kind)
+        step, second = newest, run.section("sampling").get("second_sigma")
+        if kind in run.images and isinstance(scored, int) and scored >= newest:
+            grid, step, second = run.images[kind], scored, scores.get("second_sigma")
+        if grid is not None:
             caption = f"Samples in {what}, step {step:,}"
             if kind == "two_step":
                 caption += f", second sigma {number(second, 'g')}"
-            found.append((picture, f"Grid of samples in {what} at step {step:,}", caption))
-    real, data = left.pictures.get("real"), left.pictures.get("data")
-    if real is not None:
-        found.append((real, "Grid of held-out real images", "Held-out real images"))
-    elif data is not None:
-        found.append((data, "Grid of training images", "Real images of the training set"))
-    return found
+            figures.append(
+                _png_figure(grid, f"Grid of samples in {what} at step {step:,}", caption)
+            )
+    if real := run.images.get("real"):
+        figures.append(_png_figure(real, "Grid of held-out real images", "Held-out real images"))
+    elif data := run.images.get("data"):
+        caption = "Real images of the training set"
+        figures.append(_png_figure(data, "Grid of training images", caption))
+    return figures
 
 
-def _shown(picture: PngImage, alt: str, caption: str) -> str:
-    size = f'width="{picture.width}" height="{picture.height}"'
-    return figure(picture.png, "png", alt, caption, size)
+def _png_figure(image: PngImage, alt: str, caption: str) -> str:
+    size = f'width="{image.width}" height="{image.height}"'
+    return figure(image.png, "png", alt, caption, size)
 
 
-def _training(left: Left) -> str:
-    """The charts, and what the marks in them mean."""
+def _training(run: RunRecord) -> str:
+    """Show the charts, and say what the marks in them mean."""
     text = ""
-    if not left.scalars:
+    if not run.scalars:
         text = "Nothing has been logged in this work directory yet."
-    elif left.stages:
+    elif run.stages:
         text = "Dashed lines mark where N, the number of noise levels, changes."
-        if any(len(curve) > MOST_POINTS for curve in left.scalars.values()):
+        if any(len(curve) > MOST_POINTS for curve in run.scalars.values()):
             text += " Where there are many reports, means of neighbouring ones are drawn."
-    return section("Training", paragraph(text), tiles(charts(left), "24rem"))
+    return section("Training", paragraph(text), tiles(charts(run), "24rem"))
 
 
-def _environment(left: Left) -> str:
-    if not left.starts:
-        return ""
+def _environment(run: RunRecord) -> str:
+    """Show what the last starts were made with."""
     parts = [
-        unfolding(
+        details(
             f"started {start.get('time')} at step {start.get('step')}, {start.get('devices')}",
             start,
         )
-        for start in left.starts[-SHOWN_STARTS:]
+        for start in run.starts[-SHOWN_STARTS:]
     ]
-    if (earlier := len(left.starts) - SHOWN_STARTS) > 0:
+    if (earlier := len(run.starts) - SHOWN_STARTS) > 0:
         parts.append(paragraph(f"{earlier} earlier starts are in {FILE}."))
-    return section("Environment", *parts)
-
-
-def _notes(left: Left) -> str:
-    notes = [paragraph(note) for note in left.notes]
-    return section("What could not be read", *notes) if notes else ""
+    return section("Environment", *parts) if parts else ""

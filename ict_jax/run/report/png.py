@@ -1,4 +1,4 @@
-"""Pictures to be shown in a page."""
+"""PNG images to embed in a page."""
 
 import io
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from ict_jax.evaluation.grids import encode_png
 
 
 class PngImage(NamedTuple):
-    """A PNG file, and its size in pixels."""
+    """Content of a PNG file, and its size in pixels."""
 
     png: bytes
     width: int
@@ -18,25 +18,25 @@ class PngImage(NamedTuple):
 
 
 def read_png(png: bytes) -> PngImage:
-    """A picture from the content of its file.
+    """Check the content of a PNG file and find its size.
 
     Raises:
-      ValueError: it is damaged, or no PNG.
+      ValueError: it is damaged, or not a PNG.
     """
     try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
-            picture.load()
-            return PngImage(png, *picture.size)
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            image.load()
+            return PngImage(png, *image.size)
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = "no PNG file" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(str(reason)) from error
 
 
-def reduced(picture: PngImage, width: int) -> PngImage:
-    """The picture, made smaller if it is wider than `width`."""
-    if picture.width <= width:
-        return picture
-    height = max(round(picture.height * width / picture.width), 1)
-    with Image.open(io.BytesIO(picture.png), formats=["PNG"]) as image:
-        small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+def shrink(image: PngImage, width: int) -> PngImage:
+    """Scale an image down to `width` if it is wider."""
+    if image.width <= width:
+        return image
+    height = max(round(image.height * width / image.width), 1)
+    with Image.open(io.BytesIO(image.png), formats=["PNG"]) as pixels:
+        small = pixels.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     return PngImage(encode_png(np.asarray(small)), width, height)

@@ -1,16 +1,16 @@
-"""What a run left in its work directory, on a disk or in a bucket."""
+"""Reading what a run left in its work directory, on a disk or in a bucket."""
 
 import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from ict_jax.checkpoints.directory import DIRECTORY, is_whole
+from ict_jax.checkpoints.directory import DIRECTORY, newest_whole
 from ict_jax.config.objective import build_discretization, has_levels
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.schedules import Stage
@@ -20,35 +20,41 @@ from ict_jax.run.report.events import Curve, read_scalars
 from ict_jax.run.report.png import PngImage, read_png
 from ict_jax.runtime.storage import failures, to_path
 
+KINDS = {"one_step": "one step", "two_step": "two steps", "heun": "Heun's steps"}
+"""Kinds of samples, as in file names and in words."""
+
 SHOWN_STEPS = 12
-"""At so many steps sample grids are shown; of more, these are chosen equally far apart."""
+"""Largest number of steps whose sample grids are shown; of more, some equally far apart are."""
 
 PAPER_SIGMA_RANGE = (0.002, 80.0)
-"""Taken where the config does not say."""
+"""Used if the config gives no range."""
 
 SCORES_NAME = re.compile(r"scores(_.*)?\.json")
-GRID_NAME = re.compile(r"(one_step|two_step|heun)_(\d+)\.png")
+GRID_NAME = re.compile(rf"({'|'.join(KINDS)})_(\d+)\.png")
+
+Key = TypeVar("Key")
+Content = TypeVar("Content")
 
 
 @dataclasses.dataclass(frozen=True)
-class Left:
-    """What a run left.
+class RunRecord:
+    """Everything that a page about a run shows.
 
     Attributes:
-      name: of the work directory.
-      config: as stored, resolved.
+      name: name of the work directory.
+      config: resolved config, as stored.
       total_steps: K.
-      step: the newest that was saved or logged.
+      step: newest step that was saved or logged.
       finished: whether the newest checkpoint, or without any the newest log, is of the last step.
-      stages: of the curriculum N(k); none if the config does not say.
+      stages: stages of the curriculum N(k); empty if unknown or if there are no levels.
       sigma_range: smallest and largest noise level.
-      scalars: what was logged.
-      samples: grids by step and then by kind, `one_step`, `two_step` or `heun`; steps ascending.
-      steps_with_samples: how many steps there are grids of, shown or not.
-      pictures: by name: `one_step`, `two_step`, `heun` and `real` of the scores, and `data`.
-      starts: what it was started with, oldest first.
-      scores: the content of the files of scores by their names, `HELD_OUT_FILE` first.
-      notes: what could not be read, one sentence each.
+      scalars: logged curves by tag.
+      samples: sample grids by step, ascending, and kind.
+      steps_with_samples: number of steps that have grids, shown or not.
+      images: grids by name: those of `KINDS` and `real` from scoring, and `data`.
+      starts: provenance of each start, oldest first.
+      scores: content of the score files by name, `HELD_OUT_FILE` first.
+      notes: a sentence for each thing that could not be read.
     """
 
     name: str
@@ -61,31 +67,26 @@ class Left:
     scalars: dict[str, Curve]
     samples: dict[int, dict[str, PngImage]]
     steps_with_samples: int
-    pictures: dict[str, PngImage]
+    images: dict[str, PngImage]
     starts: list[dict[str, Any]]
     scores: dict[str, dict[str, Any]]
     notes: list[str]
 
     def section(self, name: str) -> dict[str, Any]:
-        """A section of the config, empty if there is none."""
+        """Return a section of the config, empty if there is none."""
         section = self.config.get(name)
         return section if isinstance(section, dict) else {}
 
     @property
-    def held_out_scores(self) -> dict[str, Any]:
-        """Those against held-out images, empty if there are none."""
-        return self.scores.get(HELD_OUT_FILE, {})
-
-    @property
     def num_scales(self) -> int:
-        """N of the newest step; there must be stages."""
+        """N at the newest step; there must be stages."""
         return [n for first, n in self.stages if first < max(self.step, 1)][-1]
 
 
-def read_run(workdir: str | os.PathLike) -> Left:
-    """Reads everything that a page about a run shows.
+def read_run(workdir: str | os.PathLike) -> RunRecord:
+    """Read everything that a page about a run shows.
 
-    What is missing or cannot be read, the config aside, becomes a note.
+    Anything but the config may be missing; files that cannot be read become notes.
 
     Raises:
       ArgumentError: there is no run in `workdir`.
@@ -99,29 +100,28 @@ def read_run(workdir: str | os.PathLike) -> Left:
         ) from error
 
 
-def _read_run(path: epath.Path) -> Left:
+def _read_run(path: epath.Path) -> RunRecord:
     require(path.exists(), f"--workdir={path} does not exist; give the work directory of a run.")
     require(path.is_dir(), f"--workdir={path} is a file; give the work directory of a run.")
     require(
         (path / "config.json").exists(),
-        f"--workdir={path} holds no run, since there is no config.json; give the --workdir of "
+        f"--workdir={path} holds no run: there is no config.json in it; give the --workdir of "
         "ict_jax.cli.train.",
     )
     notes: list[str] = []
-    config = _config(path / "config.json")
+    config = _read_config(path / "config.json")
     files = {file.name: file for file in path.iterdir()}
     starts = read_starts(path)
     scalars = read_scalars([f for n, f in files.items() if "tfevents" in n], starts, notes)
-    saved = _newest_checkpoint(path / DIRECTORY)
+    checkpoints = path / DIRECTORY
+    newest = newest_whole(checkpoints) if checkpoints.is_dir() else None
+    saved = None if newest is None else int(newest.name)
     logged = max((max(curve) for curve in scalars.values()), default=0)
     stages, sigma_range = _noise_levels(config, notes)
-    samples, count = _samples(path / "samples", notes)
-    pictures = {
-        name: picture
-        for name in ("one_step", "two_step", "heun", "real", "data")
-        if f"{name}.png" in files and (picture := _picture(files[f"{name}.png"], notes)) is not None
-    }
-    return Left(
+    samples, count = _read_samples(path / "samples", notes)
+    images = {name: files.get(f"{name}.png") for name in (*KINDS, "real", "data")}
+    names = sorted(filter(SCORES_NAME.fullmatch, files), key=lambda n: (n != HELD_OUT_FILE, n))
+    return RunRecord(
         name=path.name or str(path),
         config=config,
         total_steps=config["total_steps"],
@@ -132,16 +132,16 @@ def _read_run(path: epath.Path) -> Left:
         scalars=scalars,
         samples=samples,
         steps_with_samples=count,
-        pictures=pictures,
+        images=_read_each({k: file for k, file in images.items() if file}, _read_image, notes),
         starts=starts,
-        scores=_scores(files, notes),
+        scores=_read_each({name: files[name] for name in names}, _read_scores, notes),
         notes=notes,
     )
 
 
-def _config(path: epath.Path) -> dict[str, Any]:
+def _read_config(path: epath.Path) -> dict[str, Any]:
     try:
-        config = _json_object(path)
+        config = _read_json(path)
         steps = config.get("total_steps")
         if not isinstance(steps, int):
             raise ValueError(f"total_steps is {steps!r}")
@@ -153,74 +153,60 @@ def _config(path: epath.Path) -> dict[str, Any]:
     return config
 
 
-def _json_object(path: epath.Path) -> dict[str, Any]:
-    value = json.loads(path.read_text())
-    if not isinstance(value, dict):
-        raise ValueError(f"it holds a {type(value).__name__}, expected an object")
-    return value
-
-
-def _newest_checkpoint(directory: epath.Path) -> int | None:
-    if not directory.is_dir():
-        return None
-    steps = [int(p.name) for p in directory.iterdir() if p.name.isdecimal() and is_whole(p)]
-    return max(steps, default=None)
-
-
 def _noise_levels(
     config: dict[str, Any], notes: list[str]
 ) -> tuple[list[Stage], tuple[float, float]]:
-    """The stages of N(k), and the smallest and the largest level."""
+    """Return the stages of N(k), and the smallest and the largest level."""
     try:
         disc = build_discretization(ConfigDict(config))
         counted = has_levels(ConfigDict(config))
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:
-        notes.append(f"N(k) cannot be reckoned from config.json ({error}).")
+        notes.append(f"N(k) cannot be computed from config.json ({error}).")
         return [], PAPER_SIGMA_RANGE
-    steps_and_levels = zip(disc.first_steps, disc.num_scales, strict=True)
-    stages = [Stage(int(step), int(levels)) for step, levels in steps_and_levels]
-    return stages if counted else [], (float(disc.sigmas.min()), float(disc.sigmas.max()))
+    pairs = zip(disc.first_steps.tolist(), disc.num_scales.tolist(), strict=True)
+    stages = [Stage(*pair) for pair in pairs] if counted else []
+    return stages, (float(disc.sigmas.min()), float(disc.sigmas.max()))
 
 
-def _samples(directory: epath.Path, notes: list[str]) -> tuple[dict[int, dict[str, PngImage]], int]:
-    """Grids of the steps that are shown, and how many steps there are."""
+def _read_samples(
+    directory: epath.Path, notes: list[str]
+) -> tuple[dict[int, dict[str, PngImage]], int]:
+    """Read the grids of the steps to show; also return how many steps have grids."""
     files: dict[int, dict[str, epath.Path]] = {}
-    for file in directory.iterdir() if directory.is_dir() else ():
+    for file in sorted(directory.iterdir()) if directory.is_dir() else ():
         if match := GRID_NAME.fullmatch(file.name):
             files.setdefault(int(match[2]), {})[match[1]] = file
-    samples: dict[int, dict[str, PngImage]] = {}
-    for step in _spread(sorted(files), SHOWN_STEPS):
-        for kind, file in sorted(files[step].items()):
-            if (picture := _picture(file, notes)) is not None:
-                samples.setdefault(step, {})[kind] = picture
-    return samples, len(files)
+    steps = sorted(files)
+    if len(steps) > SHOWN_STEPS:  # the first and the last among them
+        last = len(steps) - 1
+        steps = [steps[round(i * last / (SHOWN_STEPS - 1))] for i in range(SHOWN_STEPS)]
+    samples = {step: _read_each(files[step], _read_image, notes) for step in steps}
+    return {step: grids for step, grids in samples.items() if grids}, len(files)
 
 
-def _spread(items: list[int], most: int) -> list[int]:
-    """At most so many items, equally far apart, the first and the last among them."""
-    if len(items) <= most:
-        return items
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+def _read_each(
+    files: Mapping[Key, epath.Path], read: Callable[[epath.Path], Content], notes: list[str]
+) -> dict[Key, Content]:
+    """Read files; one that is damaged gets a note and is left out."""
+    contents = {}
+    for key, file in files.items():
+        try:
+            contents[key] = read(file)
+        except (*failures(), ValueError) as error:
+            notes.append(f"{file.name} cannot be read ({error}).")
+    return contents
 
 
-def _picture(path: epath.Path, notes: list[str]) -> PngImage | None:
-    return _noted(path, lambda: read_png(path.read_bytes()), notes)
+def _read_image(path: epath.Path) -> PngImage:
+    return read_png(path.read_bytes())
 
 
-def _scores(files: dict[str, epath.Path], notes: list[str]) -> dict[str, dict[str, Any]]:
-    names = [name for name in files if SCORES_NAME.fullmatch(name)]
-    names.sort(key=lambda name: (name != HELD_OUT_FILE, name))
-    read = {
-        name: _noted(files[name], lambda at=files[name]: as_record(_json_object(at)), notes)
-        for name in names
-    }
-    return {name: scores for name, scores in read.items() if scores is not None}
+def _read_scores(path: epath.Path) -> dict[str, Any]:
+    return as_record(_read_json(path))
 
 
-def _noted(path: epath.Path, read: Callable[[], Any], notes: list[str]) -> Any:
-    """What `read` returns; None, and a note, where the file is damaged."""
-    try:
-        return read()
-    except (*failures(), ValueError) as error:
-        notes.append(f"{path.name} cannot be read ({error}).")
-        return None
+def _read_json(path: epath.Path) -> dict[str, Any]:
+    value = json.loads(path.read_text())
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds a {type(value).__name__}, expected an object")
+    return value

@@ -59,7 +59,7 @@ def mistakes(tmp_path, run):
         ([], "--workdir is missing; give it, as in --workdir=runs/digits"),
         ([f"--workdir={tmp_path}/no"], "/no does not exist; give the work directory of a run"),
         ([f"--workdir={tmp_path}/file"], "/file is a file; give the work directory of a run"),
-        ([f"--workdir={tmp_path}/empty"], "/empty holds no run, since there is no config.json"),
+        ([f"--workdir={tmp_path}/empty"], "/empty holds no run: there is no config.json"),
         ([f"--workdir={tmp_path}/broken"], "broken/config.json is not the config of a run (Expec"),
         ([f"--workdir={tmp_path}/list"], "(it holds a list, expected an object)"),
         ([f"--workdir={tmp_path}/other"], "(total_steps is None); start the run again"),
@@ -105,10 +105,10 @@ def test_without_matplotlib_one_sentence_says_what_to_install(run, monkeypatch, 
 def test_a_cut_file_of_events_is_read_up_to_the_cut(copy):
     (file,) = copy.glob("events*tfevents*")
     file.write_bytes(file.read_bytes()[:-7])
-    left = read_run(copy)
-    assert list(left.scalars["train/loss"]) == [5, 10, 15]
-    assert left.step == 20 and left.finished  # says the checkpoint
-    page = Page(report(left))
+    record = read_run(copy)
+    assert list(record.scalars["train/loss"]) == [5, 10, 15]
+    assert record.step == 20 and record.finished  # says the checkpoint
+    page = Page(report(record))
     assert f"What could not be read {file.name} ends within a record" in page.text
 
 
@@ -117,9 +117,9 @@ def test_flipped_bits_in_events_are_noticed(copy):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    left = read_run(copy)
-    assert 5 in left.scalars["train/loss"] and 20 not in left.scalars["train/loss"]
-    assert len(left.notes) == 1
+    record = read_run(copy)
+    assert 5 in record.scalars["train/loss"] and 20 not in record.scalars["train/loss"]
+    assert len(record.notes) == 1
 
 
 def test_events_of_a_resumed_run_are_read_after_a_cut_file(copy):
@@ -132,9 +132,9 @@ def test_events_of_a_resumed_run_are_read_after_a_cut_file(copy):
 @pytest.mark.parametrize("content", [b"", b"no events at all", bytes(100)])
 def test_a_file_that_holds_no_events_is_no_hindrance(copy, content):
     (copy / "events.out.tfevents.9999999999.host.1.0").write_bytes(content)
-    left = read_run(copy)
-    assert list(left.scalars["train/loss"]) == [5, 10, 15, 20]
-    assert len(left.notes) == bool(content)
+    record = read_run(copy)
+    assert list(record.scalars["train/loss"]) == [5, 10, 15, 20]
+    assert len(record.notes) == bool(content)
 
 
 def test_pictures_that_cannot_be_read_are_named_and_left_out(quiet):
@@ -169,7 +169,7 @@ def test_damaged_scores_and_another_config_are_noted(quiet):
     page = Page(report(read_run(quiet)))
     assert "scores.json cannot be read (Expecting value" in page.text
     assert "There are no scores in this work directory yet." in page.text
-    assert "N(k) cannot be reckoned from config.json" in page.text
+    assert "N(k) cannot be computed from config.json" in page.text
 
 
 @pytest.mark.parametrize(

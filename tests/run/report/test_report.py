@@ -118,8 +118,8 @@ def test_the_page_is_accessible(page):
 
 
 def test_a_page_is_the_same_each_time_it_is_written(run):
-    left = read_run(run)
-    assert charts.charts(left) == charts.charts(left)
+    record = read_run(run)
+    assert charts.charts(record) == charts.charts(record)
 
 
 def test_every_name_is_escaped(tmp_path):
@@ -185,11 +185,11 @@ def test_a_run_begun_anew_in_its_directory_shows_its_new_steps(tmp_path):
 
 def test_grids_of_many_steps_are_chosen_far_apart(tmp_path):
     made = make_run(tmp_path / "run", total_steps=300, step=290, report_every=400)
-    left = read_run(made)
-    steps = list(left.samples)
-    assert left.steps_with_samples == 29 and len(steps) == SHOWN_STEPS
+    record = read_run(made)
+    steps = list(record.samples)
+    assert record.steps_with_samples == 29 and len(steps) == SHOWN_STEPS
     assert steps == sorted(steps) and steps[0] == 10 and steps[-1] == 290
-    page = Page(report(left))
+    page = Page(report(record))
     assert "In one step, while training (12 of 29 grids)" in page.text
     assert "unfinished, at step 290 of 300" in page.text
     assert "Samples in two steps, step 290, second sigma 2" in page.text
@@ -222,8 +222,8 @@ def test_a_run_that_has_left_nothing_yet(tmp_path):
 def test_the_newest_checkpoint_says_whether_a_run_is_finished(tmp_path):
     made = make_run(tmp_path / "run")
     (made / "checkpoints" / "20").rename(made / "checkpoints" / "10")
-    left = read_run(made)
-    assert left.step == 20 and not left.finished
+    record = read_run(made)
+    assert record.step == 20 and not record.finished
     (made / "checkpoints" / "10").rmdir()
     assert read_run(made).finished  # as where only the page's files were kept
 
@@ -236,10 +236,10 @@ def test_pictures_of_older_scores_are_not_the_newest(tmp_path):
 
 
 def test_a_stage_begins_with_the_step_after_its_first(run):
-    left = read_run(run)
-    second = left.stages[1].first_step
+    record = read_run(run)
+    second = record.stages[1].first_step
     for step, levels in ((second, 11), (second + 1, 21), (0, 11)):
-        assert dataclasses.replace(left, step=step).num_scales == levels
+        assert dataclasses.replace(record, step=step).num_scales == levels
 
 
 def test_scores_by_protocols_and_while_training_keep_their_names(tmp_path):
@@ -279,11 +279,11 @@ def test_of_many_stages_only_some_are_named(tmp_path):
 
 def test_long_curves_are_drawn_by_their_means():
     curve = {step: float(step % 2) for step in range(1, 2 * charts.MOST_POINTS + 1)}
-    thin = charts.thinned(curve)
+    thin = charts.average_points(curve)
     assert len(thin) == charts.MOST_POINTS and set(thin.values()) == {0.5}
     assert max(thin) == max(curve)
     short = {1: 2.0, 5: 3.0}
-    assert charts.thinned(short) == short and charts.thinned({}) == {}
+    assert charts.average_points(short) == short and charts.average_points({}) == {}
 
 
 def test_scales_are_logarithmic_where_values_span_much():
