@@ -27,7 +27,7 @@ FETCHES = re.compile(
     r"array\.py:\d+ (_value|__array__|__int__|__float__|item|tolist)$|device_get$|"
     r"block_until_ready$"
 )
-CALLERS = ("check_finite", "flush", "save", "write_samples", "poll", "run_steps")
+CALLERS = ("check_metrics", "flush", "save", "write_samples", "poll", "run_steps")
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def profile(directory: Path) -> list[Any]:
         for line in plane.lines
     ]
     threads = [list(line.events) for line in lines]
-    (events,) = [thread for thread in threads if any("check_finite" in e.name for e in thread)]
+    (events,) = [thread for thread in threads if any("check_metrics" in e.name for e in thread)]
     return sorted(events, key=lambda event: (event.start_ns, -event.duration_ns))
 
 

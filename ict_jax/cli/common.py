@@ -1,4 +1,4 @@
-"""What the commands share: flags, one-sentence errors, exit codes, seed and sigma lists."""
+"""Flags, one-sentence errors, exit codes, seed and sigma lists that the commands share."""
 
 import importlib.machinery
 import importlib.util
@@ -18,9 +18,9 @@ PINNED = {
     "jax_threefry_partitionable": True,
     "jax_random_seed_offset": 0,
     "jax_numpy_dtype_promotion": "standard",
-    "jax_default_matmul_precision": None,  # config.matmul_precision says it
+    "jax_default_matmul_precision": None,  # set by config.matmul_precision
 }
-"""Process-wide settings of JAX on which the results of a command would depend."""
+"""Process-wide settings of JAX that would change the results of a command."""
 
 EXIT_ERROR = 1
 EXIT_DIVERGED = 3
@@ -38,22 +38,22 @@ def run(
     *,
     choices: tuple[str, ...] = (),
 ) -> int:
-    """Parses flags and runs a command.
+    """Parse flags and run a command; errors that a user can cause are printed as one sentence.
 
     Args:
-      main: gets the parsed flags, and the argument chosen where there are choices; returns an
-        exit code or None for success.
-      define_flags: defines the command's own flags.
-      doc: shown by --help above the flags.
-      argv: default: the process's.
-      choices: of the one argument that is no flag; none: there is no such argument.
+      main: function of the parsed flags, and of the chosen argument if there are choices; returns
+        an exit code, or None for success.
+      define_flags: function that defines the command's own flags.
+      doc: text above the flags in --help.
+      argv: command line; default: that of the process.
+      choices: values of the one argument that is not a flag; none: there is no such argument.
 
     Returns:
-      The exit code; errors that a user can cause are printed as one sentence.
+      The exit code.
     """
     argv = sys.argv if argv is None else argv
     logging.set_verbosity(logging.WARNING)
-    # What fails in a thread of Orbax it raises too, and that is told in a sentence.
+    # Orbax raises the errors of its threads as well; no need to log their tracebacks.
     logging.get_absl_logger().addFilter(
         lambda record: not (record.exc_info and "orbax" in record.pathname)
     )
@@ -65,17 +65,17 @@ def run(
         return 0
     try:
         define_flags(values, argv)
-        left = _parse(values, argv)
+        arguments = _parse(values, argv)[1:]
+        chosen, rest = arguments[: bool(choices)], arguments[bool(choices) :]
         if choices:
             require(
-                len(left) > 1 and left[1] in choices,
-                f"the first argument is {left[1:2]}, expected one of {list(choices)}; write it "
-                f"before the flags, as in {choices[0]}.",
+                bool(chosen) and chosen[0] in choices,
+                f"the first argument is {chosen}, expected one of {list(choices)}; write it before "
+                f"the flags, as in {choices[0]}.",
             )
-        arguments, rest = left[1 : 1 + bool(choices)], left[1 + bool(choices) :]
         require(not rest, f"unexpected argument {rest}; flags are written --name=value.")
         pin_settings()
-        return main(values, *arguments) or 0
+        return main(values, *chosen) or 0
     except (ArgumentError, flags.Error) as error:
         return _failed("error", error, EXIT_ERROR)
     except Diverged as error:
@@ -83,7 +83,7 @@ def run(
     except NotSaved as error:
         from ict_jax.runtime import processes  # late: it imports JAX
 
-        if processes.coordination_client() is not None:  # the others may not know, and wait
+        if processes.coordination_client() is not None:  # the others may still wait
             processes.exit_now(EXIT_NOT_SAVED, f"not saved: {error}")
         return _failed("not saved", error, EXIT_NOT_SAVED)
     except KeyboardInterrupt:
@@ -92,7 +92,7 @@ def run(
 
 
 def pin_settings() -> None:
-    """Gives the settings in `PINNED` their values, and says which had others."""
+    """Set the settings in `PINNED`, with a note about each that had another value."""
     import jax  # late, as in the commands
 
     for name, pinned in PINNED.items():
@@ -107,13 +107,13 @@ def pin_settings() -> None:
 
 
 def _failed(kind: str, error: Exception, code: int) -> int:
-    # In one piece: other threads may be writing too.
+    # One write, since other threads may be writing too.
     sys.stderr.write(f"{kind}: {' '.join(str(error).split())}\n")
     return code
 
 
 def start() -> None:
-    """Join the job, if this process is one of several; before anything else of JAX."""
+    """Join the job if this process is one of several; to be called before any use of JAX."""
     from ict_jax.runtime import processes, storage  # late: --help and mistakes answer at once
 
     processes.initialize()
@@ -121,7 +121,7 @@ def start() -> None:
 
 
 def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
-    """Defines --config, with the other configs of its directory importable.
+    """Define --config, and make the other configs of its directory importable.
 
     Raises:
       ArgumentError: the file does not exist.
@@ -139,22 +139,21 @@ def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:
 
 
 def let_import(directory: Path) -> None:
-    """Makes `import DIRECTORY.NAME` find the files of a directory, and nothing that lies beside it.
+    """Make `import DIRECTORY.NAME` find the files of a directory, but nothing beside it.
 
-    Config files import each other as configs.NAME. A directory of another name hides nothing that
-    can be imported without it.
+    Config files import each other as configs.NAME. A directory of another name does not shadow
+    other packages.
     """
 
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name != directory.name:
             return None
-        found = [str(directory)]
         if (file := directory / "__init__.py").is_file():
             return importlib.util.spec_from_file_location(
-                name, file, submodule_search_locations=found
+                name, file, submodule_search_locations=[str(directory)]
             )
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
-        spec.submodule_search_locations = found
+        spec.submodule_search_locations = [str(directory)]
         return spec
 
     finder: Any = types.SimpleNamespace(find_spec=find_spec)
@@ -162,7 +161,7 @@ def let_import(directory: Path) -> None:
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:
-    """Defines --checkpoint and --step."""
+    """Define --checkpoint and --step."""
     flags.DEFINE_string(
         "checkpoint",
         None,
@@ -175,7 +174,7 @@ def define_checkpoint(values: flags.FlagValues) -> None:
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
-    """The arguments that are no flags; mistakes in config overrides become sentences."""
+    """Return the arguments that are not flags; mistakes in config overrides become sentences."""
     try:
         return values(argv)
     except (AttributeError, KeyError) as error:
@@ -186,7 +185,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     except flags.IllegalFlagValueError as error:
         if "Traceback" not in str(error):
             raise
-        # The config file raised, and its whole traceback is the message.
+        # The config file raised; the message is the whole traceback.
         last = str(error).strip().splitlines()[-1]
         raise ArgumentError(f"--config cannot be read: {last}") from error
     except (TypeError, ValueError, ImportError, SyntaxError) as error:
@@ -203,20 +202,19 @@ def _flag_help(values: flags.FlagValues) -> str:
 
 
 def value(values: flags.FlagValues, name: str) -> Any:
-    """The value of a flag, None if it has none."""
+    """Return the value of a flag, None if it has none."""
     return values[name].value
 
 
 def required(values: flags.FlagValues, name: str, example: str) -> Any:
-    """The value of a flag that must be given."""
-    require(
-        value(values, name) not in (None, ""), f"--{name} is missing; give it, as in {example}."
-    )
-    return value(values, name)
+    """Return the value of a flag that must be given."""
+    given = value(values, name)
+    require(given not in (None, ""), f"--{name} is missing; give it, as in {example}.")
+    return given
 
 
 def parse_seeds(text: str) -> range:
-    """'0-63' or '7' as a range of seeds."""
+    """Parse '0-63' or '7' as a range of seeds."""
     first, dash, last = text.partition("-")
     require(
         first.isdecimal() and (last.isdecimal() if dash else True),
@@ -232,7 +230,7 @@ def parse_seeds(text: str) -> range:
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:
-    """'80,0.8' as a tuple of noise levels."""
+    """Parse '80,0.8' as a tuple of noise levels."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:

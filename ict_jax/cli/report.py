@@ -1,10 +1,10 @@
-"""Writes one HTML page about a run: samples, scores, charts and config.
+"""Write one HTML page about a run: samples, scores, charts and config.
 
   python -m ict_jax.cli.report --workdir=runs/digits
   python -m ict_jax.cli.report --workdir=gs://bucket/runs/digits --out=digits.html
 
-The page needs no network and nothing beside it, on a phone as on a large screen. A run that is
-still going on can be reported too.
+The page is a single file that needs no network and suits phones and large screens. It can also be
+written while the run is still going on.
 """
 
 import sys
@@ -16,18 +16,18 @@ from ict_jax.core.errors import require
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """The flags of this command."""
+    """Define the flags of this command."""
     flags.DEFINE_string("workdir", None, "Work directory of a run.", flag_values=values)
     flags.DEFINE_string(
         "out",
         None,
-        "The page, a name ending in .html (default: report.html in the work directory).",
+        "Name of the page, ending in .html (default: report.html in the work directory).",
         flag_values=values,
     )
 
 
 def run(values: flags.FlagValues) -> None:
-    """Reads the run and writes the page as the flags say."""
+    """Read the run and write the page as the flags say."""
     workdir = common.required(values, "workdir", "--workdir=runs/digits")
     out = common.value(values, "out")
     require(
@@ -40,16 +40,16 @@ def run(values: flags.FlagValues) -> None:
     from ict_jax.runtime.console import say  # late: --help and mistakes answer at once
     from ict_jax.runtime.storage import to_path, write_whole
 
-    left = read_run(workdir)
-    for note in left.notes:
+    record = read_run(workdir)
+    for note in record.notes:
         say(f"WARNING: {note}")
     path = to_path(workdir) / "report.html" if out is None else to_path(out)
-    write_whole(path, report(left), "--out")
+    write_whole(path, report(record), "--out")
     say(f"written: {path}")
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     sys.exit(common.run(run, define_flags, __doc__ or ""))
 
 

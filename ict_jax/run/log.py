@@ -1,4 +1,4 @@
-"""What a run reports: averages, rates, and the stop on NaN."""
+"""Reports of a run: averages, rates, and the stop on NaN."""
 
 import contextlib
 import math
@@ -17,7 +17,7 @@ from ict_jax.training.step import Metrics
 
 
 class RunLog:
-    """Turns windows of metrics into reports, and stops a run that has diverged."""
+    """Writer of a run's metrics, scores and images; process 0 alone writes."""
 
     def __init__(
         self,
@@ -28,10 +28,10 @@ class RunLog:
         every_steps: int = 100,
         samples_every_steps: int = 5000,
     ):
-        """Opens the writers.
+        """Open the writers.
 
         Args:
-          workdir: where the TensorBoard events go.
+          workdir: directory for the TensorBoard events.
           total_steps: K, for the time left.
           batch_size: images per step.
           every_steps: steps between reports, each the average over the steps since the last.
@@ -40,11 +40,11 @@ class RunLog:
         Raises:
           ArgumentError: a number below 1.
         """
-        require(every_steps >= 1, f"logging.every_steps={every_steps} must be at least 1.")
-        require(
-            samples_every_steps >= 1,
-            f"logging.samples_every_steps={samples_every_steps} must be at least 1.",
-        )
+        for name, steps in {
+            "every_steps": every_steps,
+            "samples_every_steps": samples_every_steps,
+        }.items():
+            require(steps >= 1, f"logging.{name}={steps} must be at least 1.")
         self.every_steps = every_steps
         self.samples_every_steps = samples_every_steps
         self._batch_size = batch_size
@@ -53,50 +53,45 @@ class RunLog:
             self._writers = [ProgressWriter(total_steps), EventWriter(workdir)]
 
     def start_clock(self, step: int, *, peak_steps_per_sec: float | None = None) -> None:
-        """Rates count from here.
+        """Start measuring rates.
 
         Args:
           step: the last finished one.
-          peak_steps_per_sec: if the devices did nothing but the step's products and convolutions,
-            at their peak; None if that is not known.
+          peak_steps_per_sec: rate at an MFU of 1; None if unknown.
         """
         self._clock = (step, time.monotonic())
         self._peak_steps_per_sec = peak_steps_per_sec
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Time within it does not count for the rates."""
+        """Exclude the time spent within from the rates."""
         started = time.monotonic()
         yield
         self._clock = (self._clock[0], self._clock[1] + time.monotonic() - started)
 
     def report(self, step: int, window: Metrics, num_scales: int | None, last_good: str) -> None:
-        """Fetches and writes the averages of a window that ends with `step`.
+        """Fetch and write the averages of the window that ends with `step`.
 
-        N is None where the objective has no levels.
+        N is None if the objective has no levels.
 
         Raises:
-          Diverged: as `check_finite`.
+          Diverged: as `check_metrics`.
         """
-        scalars = check_finite(step, window, last_good)
+        averages = check_metrics(step, window, last_good)
         now = time.monotonic()
         steps_per_sec = (step - self._clock[0]) / max(now - self._clock[1], 1e-9)
         self._clock = (step, now)
-        peak = self._peak_steps_per_sec
-        utilisation = {} if peak is None else {"perf/utilisation": steps_per_sec / peak}
-        self._write(
-            step,
-            {
-                **{f"train/{name}": value for name, value in scalars.items()},
-                **({} if num_scales is None else {"train/num_scales": num_scales}),
-                "perf/steps_per_sec": steps_per_sec,
-                "perf/images_per_sec": steps_per_sec * self._batch_size,
-                **utilisation,
-            },
-        )
+        scalars = {f"train/{name}": value for name, value in averages.items()}
+        if num_scales is not None:
+            scalars["train/num_scales"] = num_scales
+        scalars["perf/steps_per_sec"] = steps_per_sec
+        scalars["perf/images_per_sec"] = steps_per_sec * self._batch_size
+        if self._peak_steps_per_sec is not None:
+            scalars["perf/utilisation"] = steps_per_sec / self._peak_steps_per_sec
+        self._write(step, scalars)
 
-    def score(self, step: int, scores: Mapping[str, float]) -> None:
-        """Writes the scores of an evaluation during training."""
+    def write_scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Write the scores of an evaluation during training."""
         say(f"step {step:>7,}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
         self._write(step, {f"eval/{k}": v for k, v in scores.items()})
 
@@ -104,24 +99,24 @@ class RunLog:
         for writer in self._writers:
             writer.write_scalars(step, scalars)
 
-    def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Writes pictures uint8 [h, w, 3]."""
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Write images uint8 [h, w, 3]."""
         for writer in self._writers:
-            writer.write_images(step, {f"samples/{k}": v for k, v in pictures.items()})
+            writer.write_images(step, {f"samples/{k}": v for k, v in images.items()})
 
     def flush(self) -> None:
-        """Returns when everything is written, to a bucket too."""
+        """Wait until everything is written, to a bucket too."""
         for writer in self._writers:
             writer.flush()
 
     def close(self) -> None:
-        """Flushes everything."""
+        """Flush and close the writers."""
         for writer in self._writers:
             writer.close()
 
 
-def check_finite(step: int, window: Metrics, last_good: str) -> dict[str, float]:
-    """The window's averages, those over no example left out.
+def check_metrics(step: int, window: Metrics, last_good: str) -> dict[str, float]:
+    """Return the window's averages, without those over no example.
 
     Raises:
       Diverged: one is NaN or infinite; names the steps and the last good checkpoint.

@@ -23,7 +23,7 @@ from ict_jax.evaluation.grids import save_png
 from ict_jax.evaluation.scoring import Request, prepare, score_model
 from ict_jax.run.feed import feed, make_take
 from ict_jax.run.initial_state import restore_or_init
-from ict_jax.run.log import check_finite
+from ict_jax.run.log import check_metrics
 from ict_jax.run.setup import Checked, Progress, Run, check, open_run
 from ict_jax.runtime import processes
 from ict_jax.runtime.chips import find_chip
@@ -129,7 +129,7 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
         if not (draw_now or save_now or stopping):
             continue
         flush()
-        check_finite(step, progress.window, _good(run))
+        check_metrics(step, progress.window, _good(run))
         with log.paused():
             if draw_now:
                 write_samples(run, progress.state.ema_params, step)
@@ -173,7 +173,7 @@ def write_samples(run: Run, ema_params: Params, step: int) -> None:
         with not_essential("sample grids"):
             for name, picture in grids.items():
                 save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", picture)
-    run.log.images(step, grids)
+    run.log.write_images(step, grids)
 
 
 def write_scores(run: Run, progress: Progress) -> None:
@@ -191,5 +191,5 @@ def save(run: Run, progress: Progress, step: int, *, scored: bool) -> None:
     score = None
     if scored:
         score = run.evaluator.score(progress.state.ema_params)
-        run.log.score(step, {run.evaluator.score_name: score})
+        run.log.write_scores(step, {run.evaluator.score_name: score})
     run.checkpoints.save(progress.state, progress.window, run.config, score=score)

@@ -1,4 +1,4 @@
-"""Writers of what a run reports: a line on the console, TensorBoard events."""
+"""Writers of a run's metrics: lines on the console, TensorBoard events."""
 
 import contextlib
 import tempfile
@@ -18,33 +18,33 @@ from ict_jax.runtime.storage import is_remote
 
 
 class MetricWriter(Protocol):
-    """What writes reports. Those of `clu.metric_writers` are such too."""
+    """Interface of writers; those of `clu.metric_writers` have it too."""
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """One value per name."""
+        """Write one value per name."""
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """One uint8 picture [h, w, 3] per name."""
+        """Write one uint8 image [h, w, 3] per name."""
 
     def flush(self) -> None:
-        """Returns when everything is written."""
+        """Wait until everything is written."""
 
     def close(self) -> None:
-        """Flushes and closes what is open."""
+        """Flush and close."""
 
 
 UPLOAD_SECS = 120
-"""Between two uploads of TensorBoard events to a bucket."""
+"""Time between uploads of TensorBoard events to a bucket."""
 
 UPLOAD_BYTES = 8 * 2**20
-"""From this size on a file of events in a bucket is left as it is, and another one begun."""
+"""Size from which an event file in a bucket is left alone and a new one begun."""
 
 
 class EventWriter:
-    """Writes scalars and images as TensorBoard events; TensorFlow is not needed.
+    """Writer of TensorBoard events, without TensorFlow.
 
-    What cannot be written, as on a full disk, is lost; then it begins a new file. In a bucket
-    nothing can be appended to: a file there is written anew as it grows, until it is large.
+    Events that cannot be written, as on a full disk, are lost, and a new file is begun. Since
+    files in a bucket cannot be appended to, a growing one is uploaded again until it is large.
     """
 
     def __init__(self, directory: epath.Path):
@@ -55,7 +55,7 @@ class EventWriter:
 
     def _add(self, step: int, values: list[Summary.Value]) -> None:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-        with self._renewed_on_failure():
+        with self._new_file_on_failure():
             if self._writer is None:
                 where = self._directory if self._local is None else self._local.name
                 self._writer = EventFileWriter(str(where))
@@ -68,7 +68,7 @@ class EventWriter:
         writer = self._writer
         if self._local is None or writer is None:
             return
-        with self._renewed_on_failure():
+        with self._new_file_on_failure():
             writer.flush()
             for file in Path(self._local.name).iterdir():
                 (self._directory / file.name).write_bytes(file.read_bytes())
@@ -78,7 +78,7 @@ class EventWriter:
                     file.unlink()
 
     @contextlib.contextmanager
-    def _renewed_on_failure(self) -> Iterator[None]:
+    def _new_file_on_failure(self) -> Iterator[None]:
         written = False
         with not_essential("TensorBoard events"):
             yield
@@ -87,32 +87,30 @@ class EventWriter:
             self._writer = None
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """One value per name."""
+        """Write one value per name."""
         self._add(step, [Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()])
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """One uint8 picture [h, w, 3] per name."""
+        """Write one uint8 image [h, w, 3] per name."""
         values = []
-        for name, picture in images.items():
-            height, width = picture.shape[:2]
-            png = encode_png(picture)
-            image = Summary.Image(
-                height=height, width=width, colorspace=3, encoded_image_string=png
-            )
+        for name, pixels in images.items():
+            height, width = pixels.shape[:2]
+            image = Summary.Image(height=height, width=width, colorspace=3)
+            image.encoded_image_string = encode_png(pixels)
             values.append(Summary.Value(tag=name, image=image))
         self._add(step, values)
 
     def flush(self) -> None:
-        """Returns when everything is on disk."""
-        with self._renewed_on_failure():
+        """Wait until everything is on disk."""
+        with self._new_file_on_failure():
             if self._writer is not None:
                 self._writer.flush()
         self._upload()
 
     def close(self) -> None:
-        """Flushes and closes the file."""
+        """Flush and close the file."""
         self._upload()
-        with self._renewed_on_failure():
+        with self._new_file_on_failure():
             if self._writer is not None:
                 self._writer.close()
         if self._local is not None:
@@ -120,13 +118,13 @@ class EventWriter:
 
 
 class ProgressWriter:
-    """Prints one line per report of training: step, N, loss, images/s, time left."""
+    """Printer of one line per report of training: step, N, loss, images/s, time left."""
 
     def __init__(self, total_steps: int):
         self._total_steps = total_steps
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Prints the report if it is one of training."""
+        """Print the report if it is one of training."""
         if "train/loss" not in scalars:
             return
         rate = scalars["perf/steps_per_sec"]
@@ -142,9 +140,9 @@ class ProgressWriter:
         )
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def flush(self) -> None:
-        """Nothing is buffered."""
+        """Do nothing; nothing is buffered."""
 
     close = flush

@@ -36,10 +36,10 @@ def test_two_processes_agree_with_one_and_one_of_them_speaks(tmp_path):
     outputs = [drawn(tmp_path / name) for name in ("one", "two")]
     np.testing.assert_allclose(*outputs, atol=1e-5)
     assert outputs[0].std() > 3e-3  # a difference would show
-    steps = re.findall(r"step +\d+/60 .* loss +[\d.]+", one.said())
-    assert steps == re.findall(r"step +\d+/60 .* loss +[\d.]+", two.said(0)) and len(steps) == 60
-    assert "2 cpu device(s) of 2 processes" in two.said(0)
-    said = [line for line in two.said(1).splitlines() if not line.startswith("[Gloo]")]
+    steps = re.findall(r"step +\d+/60 .* loss +[\d.]+", one.output())
+    assert steps == re.findall(r"step +\d+/60 .* loss +[\d.]+", two.output(0)) and len(steps) == 60
+    assert "2 cpu device(s) of 2 processes" in two.output(0)
+    said = [line for line in two.output(1).splitlines() if not line.startswith("[Gloo]")]
     assert said == []
 
 
@@ -51,10 +51,10 @@ def started(tmp_path, *different):
 
 def test_processes_with_other_configs_do_not_start(tmp_path):
     job, codes = started(tmp_path, "--config.optimizer.learning_rate=0.5")
-    assert codes == [1, 1], job.said(0) + job.said(1)
+    assert codes == [1, 1], job.output(0) + job.output(1)
     for index in (0, 1):
         message = "error: the processes of this job have different values of the config; start all"
-        assert message in job.said(index)
+        assert message in job.output(index)
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
@@ -68,7 +68,7 @@ def test_two_processes_score_as_one(tmp_path, monkeypatch):
     for name, processes in (("one", 1), ("two", 2)):
         out = tmp_path / name
         job = Job(out, f"--out={out}", *options, processes=processes, command=command)
-        assert set(job.wait()) == {0}, "".join(job.said(index) for index in range(processes))
+        assert set(job.wait()) == {0}, "".join(job.output(index) for index in range(processes))
         scores = json.loads((out / "scores_train-set.json").read_text())["scores"]
         with np.load(out / "samples_2.npz") as file:
             found.append((scores, file["arr_0"]))
@@ -78,23 +78,23 @@ def test_two_processes_score_as_one(tmp_path, monkeypatch):
     for name in ("one_step", "two_step", "floor"):
         expected = a[name]["fd_lite0"]["value"]
         assert b[name]["fd_lite0"]["value"] == pytest.approx(expected, rel=1e-3)
-    assert "written:" in job.said(0) and "written:" not in job.said(1)
+    assert "written:" in job.output(0) and "written:" not in job.output(1)
 
 
 def test_a_mistake_that_one_process_finds_ends_both(tmp_path):
     job, codes = started(tmp_path, "--config.data.name=cifar10", "--config.data.data_dir=/nowhere")
-    assert codes == [1, 1], job.said(0) + job.said(1)
-    assert "error: process [1] of this job stopped with an error; see what it says" in job.said(0)
-    assert "/nowhere" in job.said(1)
+    assert codes == [1, 1], job.output(0) + job.output(1)
+    assert "error: process [1] of this job stopped with an error; see what it says" in job.output(0)
+    assert "/nowhere" in job.output(1)
 
 
 def test_a_work_directory_that_is_not_shared_ends_both_before_they_compile(tmp_path):
     job, codes = started(tmp_path, f"--workdir={tmp_path / 'elsewhere'}")
-    assert codes == [1, 1], job.said(0) + job.said(1)
+    assert codes == [1, 1], job.output(0) + job.output(1)
     message = f"error: --workdir={tmp_path / 'elsewhere'} is not the same place for all processes"
-    assert message in job.said(1)
-    assert "error: process [1] of this job stopped with an error" in job.said(0)
-    assert "compiled" not in job.said(0)
+    assert message in job.output(1)
+    assert "error: process [1] of this job stopped with an error" in job.output(0)
+    assert "compiled" not in job.output(0)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock"}
 
 
@@ -103,9 +103,9 @@ def test_sigterm_to_one_of_two_while_they_score(tmp_path):
     job = Job(tmp_path / "run", *scored, processes=2)
     assert job.wait_for("scoring:")
     job.processes[os.getpid() % 2].terminate()
-    assert job.wait(30) == [EXIT_CODE, EXIT_CODE], job.said(0) + job.said(1)
+    assert job.wait(30) == [EXIT_CODE, EXIT_CODE], job.output(0) + job.output(1)
     for process in (0, 1):
-        assert "interrupted: stopped after the last step was saved; to score" in job.said(process)
+        assert "interrupted: stopped after the last step was saved; to score" in job.output(process)
     assert saved_steps(tmp_path / "run")[-1] == 20
     assert finish(tmp_path / "run", *scored, processes=2)
     assert (tmp_path / "run" / "scores.json").is_file()

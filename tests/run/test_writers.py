@@ -42,8 +42,8 @@ def test_a_full_disk_costs_the_reports_of_its_time(tmp_path, monkeypatch, capsys
 def test_tensorboard_reads_scalars_and_grids(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 5, 3), np.uint8)
     log = RunLog(epath.Path(tmp_path), total_steps=10, batch_size=2)
-    log.score(5, {"fd": 0.5})
-    log.images(5, {"one_step": pixels})
+    log.write_scores(5, {"fd": 0.5})
+    log.write_images(5, {"one_step": pixels})
     log.flush()  # everything is on disk, the file still open
     events = EventAccumulator(str(tmp_path)).Reload()
     log.close()
