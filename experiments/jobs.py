@@ -77,9 +77,7 @@ class Job:
                 arguments += extra_of_last
             with output.open("w") as file:
                 self.processes.append(
-                    subprocess.Popen(
-                        arguments, cwd=ROOT, env=environment, stdout=file, stderr=file
-                    )
+                    subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=file, stderr=file)
                 )
 
     def output(self, index: int = 0) -> str:

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from experiments.faults import COUNTS, FEW, Trials
+from experiments.faults import COUNTS, FAULTS, FEW
+from experiments.trials import Trials
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ VARIANT = "disk_of_two"
     "fault", [pytest.param(f, marks=[pytest.mark.variant] * (f == VARIANT)) for f in COUNTS]
 )
 def test_fault_is_survived(trials, fault, capsys):
-    result = getattr(trials, fault)(FEW.get(fault, 2))
+    result = FAULTS[fault](trials, FEW.get(fault, 2))
     with capsys.disabled():
         print(f"\n{fault}: {result}")
     if result.startswith("left out"):
