@@ -1,10 +1,10 @@
-"""The loss of a run by noise level: as logged in each stage, and of its checkpoints at one N.
+"""Compare a run's loss by noise level: as logged in each stage, and of its checkpoints at one N.
 
   python experiments/loss_by_sigma.py --workdir=runs/narrow --out=runs/narrow/loss_by_sigma
 
-While a run trains, N doubles and with it the meaning of the logged loss; so the untrained network
-and every checkpoint are also measured on the same held-out images, noises and pairs of levels of
-the final N. Writes OUT.json and OUT.png.
+Each doubling of N during training changes what the logged loss measures. The untrained network and
+every checkpoint are therefore also evaluated on the same held-out images, noise and pairs of levels
+of the final N. Writes OUT.json and OUT.png.
 """
 
 import argparse
@@ -31,11 +31,13 @@ from ict_jax.training.step import SIGMA_BIN_EDGES, scale_images, sigma_bin_names
 
 
 def main() -> None:
-    """Measures, prints and draws."""
+    """Measure, print and draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", required=True, type=Path, help="of a finished run")
+    parser.add_argument(
+        "--workdir", required=True, type=Path, help="work directory of a finished run"
+    )
     parser.add_argument("--out", required=True, type=Path, help="path without suffix")
     parser.add_argument("--per_bin", default=64, type=int, help="held-out images in each bin")
     arguments = parser.parse_args()
@@ -51,7 +53,7 @@ def main() -> None:
     result = {
         "bins": sigma_bin_names(),
         "num_scales": [int(n) for n in disc.num_scales],
-        "logged": logged(arguments.workdir, [*disc.first_steps, config.total_steps]),
+        "logged": logged_losses(arguments.workdir, [*disc.first_steps, config.total_steps]),
         "per_bin": arguments.per_bin,
         "losses": losses,
     }
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def make_measure(config: Config, dataset: Dataset, per_bin: int) -> Callable[[Params], list[float]]:
-    """`measure(params)` -> mean loss in each bin of sigma_hi, on the grid of N = s1 + 1."""
+    """Return a function of the parameters: mean loss by bin of sigma_hi, at N = s1 + 1."""
     test = dataset.test
     sigmas = ict_jax.karras_sigmas(config.discretization.s1 + 1).astype(np.float32)
     bins = np.searchsorted(SIGMA_BIN_EDGES, sigmas[1:])
@@ -90,8 +92,8 @@ def make_measure(config: Config, dataset: Dataset, per_bin: int) -> Callable[[Pa
     return measure
 
 
-def logged(workdir: Path, edges: list[int]) -> list[list[float]]:
-    """Mean logged loss of each stage in each bin; NaN where a stage has no level."""
+def logged_losses(workdir: Path, edges: list[int]) -> list[list[float]]:
+    """Return the mean logged loss of each stage in each bin; NaN where a stage has no level."""
     found: dict[str, dict[int, float]] = {name: {} for name in sigma_bin_names()}
     for path in sorted(workdir.glob("events.out.tfevents.*")):
         events = EventAccumulator(str(path))
@@ -110,7 +112,7 @@ def logged(workdir: Path, edges: list[int]) -> list[list[float]]:
 
 
 def draw(result: dict, path: Path) -> None:
-    """Two panels, one curve per bin."""
+    """Draw two panels with a curve per bin."""
     matplotlib.use("Agg")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     steps, table = [int(step) for step in result["losses"]], np.array([*result["losses"].values()])

@@ -4,7 +4,7 @@
   python -m experiments.mutants --room core cli --jobs 2
   python -m experiments.mutants --survived           # those that no test noticed the last time
 
-The faults are in `mutants.toml`; what noticed each, and after how many seconds, goes to
+The faults are in `mutants.toml`; the test that noticed each, and the seconds it took, go to
 `mutants.json`. A fault that survives, or whose place is not found, ends the command with 1.
 """
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE = Path(__file__).with_suffix(".json")
 TIMEOUT_SECS = 900
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "shared", "*.egg-info")
-# What nearly every test imports is imported once; a fault's process is forked from this one.
+# Imported once, since nearly every test needs them; a fault's process is a fork of this one.
 SHARED = ("jax.numpy", "flax.linen", "optax", "orbax.checkpoint", "pytest")
 
 
@@ -52,7 +52,7 @@ def all_mutants() -> list[Mutant]:
 
 
 def place(mutant: Mutant, tree: Path) -> Path | None:
-    """Return the file that holds the old text exactly once; code may have moved in its room."""
+    """Return the file with exactly one copy of the old text; code may have moved in its room."""
     home = tree if mutant.room == "around" else tree / "ict_jax" / mutant.room
     for file in (home / mutant.file, *sorted(home.rglob("*.py"))):
         if file.is_file() and file.read_text().count(mutant.old) == 1:
@@ -66,21 +66,18 @@ class FirstFailure:
     name: str | None = None
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Note a failed test; a file that cannot be imported is noted below."""
+        """Keep the name of a failed test, or of a file that cannot be collected."""
         if report.failed:
             self.name = self.name or report.nodeid
 
-    def pytest_collectreport(self, report: Any) -> None:
-        """Note a file that cannot be collected."""
-        if report.failed:
-            self.name = self.name or report.nodeid
+    pytest_collectreport = pytest_runtest_logreport
 
 
-def _run_tests(tree: str, tests: str, found: Any) -> None:
+def _run_tests(tree: str, tests: str, results: Any) -> None:
     """Run the tests in a process of their own; send the exit code and the first failure."""
     import pytest
 
-    os.setsid()  # so that what the tests start ends with them
+    os.setsid()  # so that processes that the tests start can be ended with them
     os.chdir(tree)
     os.environ["PYTHONPATH"] = tree
     sys.path[:] = [tree, *(path for path in sys.path if path not in ("", str(ROOT)))]
@@ -88,14 +85,14 @@ def _run_tests(tree: str, tests: str, found: Any) -> None:
         del sys.modules[name]
     output = os.open("mutant_output.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1), os.dup2(output, 2)
-    noted = FirstFailure()
+    failure = FirstFailure()
     options = "-x -q -n0 -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning"
     options = [*options.split(), *shlex.split(tests)]
-    found.send((int(pytest.main(options, plugins=[noted])), noted.name))
+    results.send((int(pytest.main(options, plugins=[failure])), failure.name))
 
 
 def try_mutant(mutant: Mutant, keep_output: Path | None) -> dict[str, Any]:
-    """Return what became of a fault: killed by a test, survived, or stale."""
+    """Return the result of a fault: killed by a test, survived, or stale."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant_") as directory:
         tree = Path(directory) / "tree"
@@ -124,7 +121,7 @@ def try_mutant(mutant: Mutant, keep_output: Path | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Try the faults and write what became of them."""
+    """Try the faults and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--room", nargs="+", help="rooms of ict_jax, or around; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time")

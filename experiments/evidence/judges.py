@@ -1,4 +1,4 @@
-"""How the runs of a table are scored."""
+"""Scoring the runs of a table."""
 
 import itertools
 from pathlib import Path
@@ -24,50 +24,49 @@ from ict_jax.training import parallel
 
 NUM_SAMPLES = 5000
 OF_IMAGES = 2000
-"""Samples of the rows on 32x32 images, where drawing costs as much as training."""
+"""Number of samples on 32x32 images, where sampling costs as much as training."""
 STEPS = 81
-"""Levels at which a diffusion model's ODE is solved."""
+"""Levels of the solver of a diffusion model's ODE."""
 DENOISER = "the mean of the data given x"
 
 
 class PoolScorer(Protocol):
-    """What compares a pool of samples, uint8 [n, h, w, c], with held-out data."""
+    """Scorer of pools of samples, uint8 [n, h, w, c], against held-out data."""
 
     def floor(self) -> dict[str, float]:
-        """Of data against data."""
+        """Score data against data."""
         ...
 
     def score(self, pool: np.ndarray) -> dict[str, float]:
-        """Of a pool."""
+        """Score a pool."""
         ...
 
     def validation_distance(self, pool: np.ndarray) -> float:
-        """For the choice of the second level."""
+        """Return the distance by which the second level is chosen."""
         ...
 
 
 class HeldOutPools:
-    """Compares pools of images as the protocol held-out does; scores are numbers by name."""
+    """Scorer of pools of images by the protocol held-out; scores are numbers by name."""
 
     def __init__(self, dataset: Dataset, num_samples: int):
-        self._compared = HeldOut(
-            dataset, parallel.make_mesh(num_devices=1), num_samples=num_samples
-        )
+        mesh = parallel.make_mesh(num_devices=1)
+        self._held_out = HeldOut(dataset, mesh, num_samples=num_samples)
 
     def floor(self) -> dict[str, float]:
-        """Of data against data."""
-        return _flat(self._compared.floor())
+        """Score data against data."""
+        return _flatten(self._held_out.floor())
 
     def score(self, pool: np.ndarray) -> dict[str, float]:
-        """Of a pool."""
-        return _flat(self._compared.scores(self._compared.extract(pool)))
+        """Score a pool."""
+        return _flatten(self._held_out.scores(self._held_out.extract(pool)))
 
     def validation_distance(self, pool: np.ndarray) -> float:
-        """For the choice of the second level."""
-        return self._compared.distance(self._compared.extract(pool))
+        """Return the distance by which the second level is chosen."""
+        return self._held_out.distance(self._held_out.extract(pool))
 
 
-def _flat(row: dict[str, Any]) -> dict[str, float]:
+def _flatten(row: dict[str, Any]) -> dict[str, float]:
     fd, kid = row["fd_classifier"], row["kid"]
     return {
         "fd": fd["value"],
@@ -79,7 +78,7 @@ def _flat(row: dict[str, Any]) -> dict[str, float]:
 
 
 class Judge:
-    """Scores of the samples, and distances to the true consistency function where it is known."""
+    """Scorer of samples, and of distances to the true consistency function if it is known."""
 
     def __init__(
         self,
@@ -88,13 +87,13 @@ class Judge:
         references: dict[str, dict[str, float]] | None = None,
         num_samples: int = NUM_SAMPLES,
     ):
-        """What scores.
+        """Keep what the scores need.
 
         Args:
-          scorer: of pools of `num_samples`.
+          scorer: scorer of pools of `num_samples`.
           truth: the true consistency function.
           references: distances of other functions to it, by name.
-          num_samples: to draw.
+          num_samples: samples to draw.
         """
         self.num_samples = num_samples
         self.scorer = scorer
@@ -102,11 +101,11 @@ class Judge:
         self.references = references or {}
 
     def floor(self) -> dict[str, Any]:
-        """Scores of data against data, and the references."""
+        """Score data against data, and add the references."""
         return {**self.scorer.floor(), "error": self.references}
 
     def __call__(self, workdir: Path) -> dict[str, Any]:
-        """Of the newest checkpoint of a run."""
+        """Score the newest checkpoint of a run."""
         loaded = load_ema(workdir)
         config, bind = loaded.config, build_bind(loaded.config)
         mesh = parallel.make_mesh(num_devices=1)
@@ -122,7 +121,7 @@ class Judge:
             return bind(loaded.params, labels, None)(x, sigma)
 
         def flow(x: Any, sigma: Any, labels: Any) -> Any:
-            """Where a diffusion model's own ODE leads."""
+            """Solve a diffusion model's own ODE."""
             levels = karras_sigmas(STEPS, sigma_min=low, sigma_max=float(sigma[0]))[::-1]
             for level, following in itertools.pairwise(levels):
                 levels = (jnp.full_like(sigma, each) for each in (level, following))
@@ -130,10 +129,8 @@ class Judge:
             return x
 
         if is_diffusion(config):
-            return {
-                "heun": self.scorer.score(draw(karras_levels(config, None))),
-                **self._errors(flow),
-            }
+            scores = self.scorer.score(draw(karras_levels(config, None)))
+            return {"heun": scores, **self._errors(flow)}
         second = choose_second_sigma(
             lambda sigmas: self.scorer.validation_distance(draw(sigmas)), high, low
         )
@@ -149,26 +146,25 @@ class Judge:
 
 
 def of_digits(config: Any, place: Path) -> Judge:
-    """Trains the classifier, and solves the ODE of the training images."""
+    """Train the classifier, and solve the ODE of the training images."""
     dataset = build_dataset(config)
     truth = oracle.truth(dataset, place / "truth.npz")
-    return Judge(
-        HeldOutPools(dataset, NUM_SAMPLES), truth, {DENOISER: oracle.denoised(dataset, truth)}
-    )
+    references = {DENOISER: oracle.denoiser_errors(dataset, truth)}
+    return Judge(HeldOutPools(dataset, NUM_SAMPLES), truth, references)
 
 
 def of_images(config: Any, place: Path) -> Judge:
-    """Trains the classifier."""
+    """Train the classifier."""
     scorer = HeldOutPools(build_dataset(config), OF_IMAGES)
     return Judge(scorer, num_samples=OF_IMAGES)
 
 
 def of_mixture(config: Any, place: Path) -> Judge:
-    """Solves the ODE of the training points."""
+    """Solve the ODE of the training points."""
     scorer = MixtureScorer()
     truth = oracle.truth(scorer.dataset, place / "truth_of_mixture.npz", examples=200)
     references = {
-        DENOISER: oracle.denoised(scorer.dataset, truth),
+        DENOISER: oracle.denoiser_errors(scorer.dataset, truth),
         "the true function of the eight laws": oracle.errors(of_laws, truth),
     }
     return Judge(scorer, truth, references)

@@ -1,6 +1,6 @@
-"""Mistakes of other implementations, each as a small change of this one, for one run.
+"""Mistakes of other implementations, each as a small change to this one.
 
-Each is a context manager: within it the parts that a run is built of are replaced.
+Each is a context manager that replaces parts of which a run is built.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from ict_jax.core.schedules import karras_sigmas
 
 @contextlib.contextmanager
 def huber_of_each_pixel() -> Iterator[None]:
-    """sum over pixels of sqrt(u^2 + c^2) - c, with the c of a whole image."""
+    """Use the sum over pixels of sqrt(u^2 + c^2) - c, with the c of a whole image."""
 
     def metric(prediction: Any, target: Any) -> Any:
         c = 0.00054 * prediction[0].size ** 0.5
@@ -38,13 +38,13 @@ def huber_of_each_pixel() -> Iterator[None]:
 
 @contextlib.contextmanager
 def summed_squares() -> Iterator[None]:
-    """||u||^2, the sum over the numbers instead of the mean."""
+    """Use ||u||^2, the sum over the values instead of the mean."""
     with mock.patch.dict(METRICS, {"squared_l2": squared_distance}):
         yield
 
 
 def _replaced_bind(change: Callable[[Any, Any, Any, Any], Any]) -> Any:
-    """Binds of training, which have a dropout key, are changed."""
+    """Change the bind functions of training, which have a dropout key."""
     original = network.build_bind
 
     def build_bind(*arguments: Any) -> Any:
@@ -60,7 +60,7 @@ def _replaced_bind(change: Callable[[Any, Any, Any, Any], Any]) -> Any:
 
 @contextlib.contextmanager
 def masks_not_shared() -> Iterator[None]:
-    """Student and teacher have different dropout masks."""
+    """Give student and teacher different dropout masks."""
 
     def change(bind: Any, params: Any, labels: Any, key: Any) -> Any:
         calls = itertools.count()
@@ -72,7 +72,7 @@ def masks_not_shared() -> Iterator[None]:
 
 @contextlib.contextmanager
 def teacher_without_dropout() -> Iterator[None]:
-    """The teacher, called second, is in evaluation mode."""
+    """Evaluate the teacher, called second, without dropout."""
 
     def change(bind: Any, params: Any, labels: Any, key: Any) -> Any:
         calls = itertools.count()
@@ -83,7 +83,7 @@ def teacher_without_dropout() -> Iterator[None]:
 
 
 def _scalings(name: str, **replaced: Callable[..., Any]) -> Callable[[], Any]:
-    """A mistake in some of the scalings, which are functions of sigma and the right ones."""
+    """Return a mistake that replaces scalings by functions of sigma and the right ones."""
 
     def changed(sigma: Any, **options: Any) -> Scalings:
         right = boundary_scalings(sigma, **options)
@@ -104,7 +104,7 @@ noise_times_1000 = _scalings("noise_times_1000", c_noise=lambda sigma, right: 10
 
 
 def no_boundary() -> Any:
-    """The scalings of EDM in place of those that are exact at sigma_min."""
+    """Use the scalings of EDM instead of those that are exact at sigma_min."""
 
     def changed(sigma: Any, *, sigma_data: float, **_: Any) -> Scalings:
         return edm_scalings(sigma, sigma_data=sigma_data)
@@ -114,7 +114,7 @@ def no_boundary() -> Any:
 
 @contextlib.contextmanager
 def grid_off_by_one() -> Iterator[None]:
-    """sigma_i by i / (N - 1) for i = 1..N - 1: the smallest level is left out."""
+    """Compute sigma_i from i / (N - 1) for i = 1..N - 1: the smallest level is missing."""
 
     def shifted(num_scales: int, **options: Any) -> np.ndarray:
         return np.concatenate([karras_sigmas(num_scales, **options)[1:], [80.0001]])
@@ -125,7 +125,7 @@ def grid_off_by_one() -> Iterator[None]:
 
 @contextlib.contextmanager
 def levels_swapped() -> Iterator[None]:
-    """The student is at the lower level and the teacher at the higher one."""
+    """Put the student at the lower level and the teacher at the higher one."""
     kind = OBJECTIVES["ict"]
 
     @functools.wraps(kind.make)
@@ -147,7 +147,7 @@ def levels_swapped() -> Iterator[None]:
 
 @contextlib.contextmanager
 def curriculum_of_twice_the_run() -> Iterator[None]:
-    """K is twice the number of steps, so the last stages are never reached."""
+    """Set K to twice the number of steps, so that the last stages are never reached."""
 
     @functools.wraps(discretization.make_discretization)
     def longer(total_steps: int, **options: Any) -> discretization.Discretization:
@@ -158,14 +158,14 @@ def curriculum_of_twice_the_run() -> Iterator[None]:
 
 
 def not_clipped() -> Any:
-    """Two-step samples get the second noise as they are; the images are clipped at the end."""
+    """Add the second noise of two-step samples without clipping; images are clipped at the end."""
     return mock.patch.object(sampling, "sample", functools.partial(sampling.sample, clip=False))
 
 
 def constant_weight() -> Any:
-    """No mistake, but a part left out: w(t) of sCT and sCD stays zero."""
+    """Keep w(t) of sCT and sCD at zero; an omission, not a mistake."""
 
-    def zero(own: Any, t: Any) -> Any:
-        return jnp.zeros_like(t) + 0 * own["kernel"].sum()
+    def zero(loss_params: Any, t: Any) -> Any:
+        return jnp.zeros_like(t) + 0 * loss_params["kernel"].sum()
 
     return mock.patch("ict_jax.core.objectives.sct.learned_weight", zero)

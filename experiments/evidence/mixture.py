@@ -1,7 +1,7 @@
-"""Two numbers from eight normal laws on a circle, as images of two pixels.
+"""Two numbers from eight normal distributions on a circle, as images of two pixels.
 
-So that they pass through the same loading, training and sampling as images do, they are rounded to
-the 256 values of a pixel; the true consistency function is that of the rounded training points.
+To pass through the same loading, training and sampling as images, they are rounded to the 256
+values of a pixel; the true consistency function is that of the rounded training points.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from ict_jax.data import Dataset, ImageSet
 RADIUS, SPREAD, MODES = 0.7, 0.06, 8
 TRAINING, HELD_OUT = 2000, 5000
 COMPARED = 1000
-"""Points of one distance; a pool of samples is compared in disjoint parts of so many."""
+"""Points in one distance; pools of samples are compared in disjoint parts of this size."""
 
 
 def dataset() -> Dataset:
-    """Training, validation and test points, all of one class."""
+    """Draw training, validation and test points, all of one class."""
     return Dataset(
         "mixture", _draw(0, TRAINING), _draw(1, HELD_OUT), _draw(2, HELD_OUT), num_classes=1
     )
@@ -46,7 +46,7 @@ def _centres(modes: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def as_data() -> Iterator[None]:
-    """Within it every config trains on the mixture."""
+    """Make every config train on the mixture."""
 
     @functools.wraps(load_data)
     def load(name: str, **_: Any) -> Dataset:
@@ -57,12 +57,12 @@ def as_data() -> Iterator[None]:
 
 
 def of_laws(x: np.ndarray, sigma: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The true consistency function of the eight laws, which are not the training points.
+    """Compute the true consistency function of the eight distributions, not of the training points.
 
     Args:
       x: points as images [n, 1, 2, 1].
       sigma: [n], all equal.
-      labels: not used.
+      labels: unused.
     """
     centres = _centres(np.arange(MODES))
 
@@ -80,7 +80,7 @@ def of_laws(x: np.ndarray, sigma: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def wasserstein(pool: np.ndarray, other: np.ndarray) -> list[float]:
-    """Wasserstein-2 distances of point sets, exact, of each disjoint part of both."""
+    """Compute exact Wasserstein-2 distances between the disjoint parts of two point sets."""
     return [
         _between(pool[start : start + COMPARED], other[start : start + COMPARED])
         for start in range(0, min(len(pool), len(other)) - COMPARED + 1, COMPARED)
@@ -94,23 +94,23 @@ def _between(pool: np.ndarray, other: np.ndarray) -> float:
 
 
 class MixtureScorer:
-    """Scores pools of points by their Wasserstein-2 distance to held-out ones."""
+    """Scorer of pools of points by their Wasserstein-2 distance to held-out ones."""
 
     def __init__(self) -> None:
         self.dataset = dataset()
 
     def floor(self) -> dict[str, float]:
-        """Mean of four fresh draws of the laws, and of four that repeat training points exactly."""
+        """Average over four fresh draws, and over four that repeat training points exactly."""
         fresh = [self.score(_draw(seed, HELD_OUT).images)["w2"] for seed in range(10, 14)]
         points, rng = self.dataset.train.images, np.random.default_rng(0)
         again = [self.score(points[rng.integers(TRAINING, size=HELD_OUT)])["w2"] for _ in fresh]
         return {"w2": float(np.mean(fresh)), "w2_training": float(np.mean(again))}
 
     def score(self, pool: np.ndarray) -> dict[str, float]:
-        """Mean and standard deviation over the parts."""
+        """Return the mean and standard deviation over the parts."""
         found = wasserstein(pool, self.dataset.test.images)
         return {"w2": float(np.mean(found)), "w2_std": float(np.std(found, ddof=1))}
 
     def validation_distance(self, pool: np.ndarray) -> float:
-        """Of the first part, to other held-out points."""
+        """Return the distance of the first part to other held-out points."""
         return _between(pool[:COMPARED], self.dataset.validation.images[:COMPARED])

@@ -1,9 +1,9 @@
-"""The true consistency function of a finite data set, and how far a trained one is from it.
+"""The true consistency function of a finite data set, and the distance of a trained one from it.
 
-For the data y_1..y_n with equal weights the denoiser is known, D(x, sigma) = sum_j p_j y_j with
-p_j ~ exp(-||x - y_j||^2 / (2 sigma^2)), and so is the probability-flow ODE
-dx/dsigma = (x - D) / sigma. Its solution from (x, sigma) down to sigma_min is f(x, sigma); it is
-found here by SciPy's DOP853 in log sigma, in float64.
+For data y_1..y_n with equal weights the denoiser is D(x, sigma) = sum_j p_j y_j with
+p_j ~ exp(-||x - y_j||^2 / (2 sigma^2)), and the probability-flow ODE dx/dsigma = (x - D) / sigma.
+Its solution from (x, sigma) down to sigma_min is f(x, sigma), computed here by SciPy's DOP853 in
+log sigma, in float64.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ SIGMAS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 80.0)
 
 
 class Truth(NamedTuple):
-    """Examples and what the true consistency function makes of them.
+    """Examples and their images under the true consistency function.
 
     Attributes:
       x: noisy data [sigmas, examples, *dims].
       labels: [sigmas, examples].
-      outputs: of the true function, like x.
+      outputs: values of the true function, like x.
     """
 
     x: np.ndarray
@@ -39,13 +39,13 @@ class Truth(NamedTuple):
 def denoise(
     x: np.ndarray, sigma: float, data: np.ndarray, allowed: np.ndarray | None = None
 ) -> np.ndarray:
-    """D(x, sigma) of a finite data set.
+    """Compute D(x, sigma) of a finite data set.
 
     Args:
       x: [b, d].
       sigma: noise level.
       data: [n, d].
-      allowed: which data each row of x may come from, bool [b, n]; default: all.
+      allowed: data that each row of x may come from, bool [b, n]; default: all.
     """
     squared = (x**2).sum(1)[:, None] - 2 * x @ data.T + (data**2).sum(1)[None]
     logits = -squared / (2 * sigma**2)
@@ -63,7 +63,7 @@ def solve(
     sigma_min: float = 0.002,
     tolerance: float = 1e-8,
 ) -> np.ndarray:
-    """f(x, sigma) of a finite data set; arguments as `denoise`."""
+    """Compute f(x, sigma) of a finite data set; arguments as in `denoise`."""
 
     def slope(log_sigma: float, flat: np.ndarray) -> np.ndarray:
         current = flat.reshape(x.shape)
@@ -78,20 +78,20 @@ def solve(
 
 
 def truth(dataset: Dataset, path: Path, *, examples: int = 50) -> Truth:
-    """Noisy training images and the true outputs, of the data of each one's class.
+    """Return noisy training images and the true outputs, given the data of each one's class.
 
     Args:
-      dataset: whose training images are the data.
-      path: where they are kept.
-      examples: at each of `SIGMAS`.
+      dataset: data set whose training images are the data.
+      path: cache file.
+      examples: number at each of `SIGMAS`.
     """
     images, labels = dataset.train.images, dataset.train.labels
     marks = hashlib.sha256(images.tobytes() + repr((SIGMAS, examples)).encode()).hexdigest()
     if path.exists():
         with np.load(path) as file:
-            kept = dict(file)
-        if kept.pop("marks") == marks:
-            return Truth(**kept)
+            cached = dict(file)
+        if cached.pop("marks") == marks:
+            return Truth(**cached)
     data = images.reshape(len(images), -1) / 127.5 - 1
     rng = np.random.default_rng(0)
     chosen = rng.integers(len(data), size=(len(SIGMAS), examples))
@@ -111,8 +111,8 @@ def truth(dataset: Dataset, path: Path, *, examples: int = 50) -> Truth:
     return found
 
 
-def denoised(dataset: Dataset, true: Truth) -> dict[str, float]:
-    """`errors` of the denoiser of the training data, the best guess that is no sample."""
+def denoiser_errors(dataset: Dataset, true: Truth) -> dict[str, float]:
+    """Return `errors` of the denoiser of the training data, the best guess that is not a sample."""
     images, classes = dataset.train.images, dataset.train.labels
     data = images.reshape(len(images), -1) / 127.5 - 1
 
@@ -125,7 +125,7 @@ def denoised(dataset: Dataset, true: Truth) -> dict[str, float]:
 
 
 def errors(f: Callable[[Any, Any, Any], Any], true: Truth) -> dict[str, float]:
-    """Root mean square over numbers and examples of f(x, sigma, labels) - truth, by sigma."""
+    """Return the root mean square over values and examples of f(x, sigma, labels) - truth."""
     found = {}
     for sigma, x, labels, outputs in zip(SIGMAS, *true, strict=True):
         predicted = np.asarray(f(x.astype(np.float32), np.full(len(x), sigma, np.float32), labels))

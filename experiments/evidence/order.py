@@ -1,15 +1,15 @@
-"""What consistency training and distillation converge to at N levels, without a network.
+"""The limits of consistency training and distillation at N levels, without a network.
 
   python -m experiments.evidence.order
 
-Writes results/order.json and docs/images/order_in_n.svg; a few minutes on one core.
+Writes results/order.json and docs/images/order_in_n.svg; takes a few minutes on one core.
 
-Data are one number from a mixture of three normal laws. A model that can be any function minimises
-the loss at each (x, sigma) by itself, given what it is at the level below: with squared l2 it is
-the mean E[f(x_i) | x_{i+1}], with Pseudo-Huber the point of least mean distance, with distillation
-f at the place to which one step of the solver leads. Level by level this gives the trained model
-exactly, up to quadrature (on a grid of x, in float64). The truth is known: in one dimension the
-flow keeps the order of points, so f(x, sigma) is the quantile of data at the rank of x.
+Data are one number from a mixture of three normal distributions. A model that can be any function
+minimises the loss at each (x, sigma) separately, given its values at the level below: with squared
+l2 it is the mean E[f(x_i) | x_{i+1}], with Pseudo-Huber the point of least mean distance, with
+distillation f at the end of one solver step. Level by level this gives the trained model exactly,
+up to quadrature (on a grid of x, in float64). The truth is known: in one dimension the flow keeps
+the order of points, so f(x, sigma) is the quantile of the data at the rank of x.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from ict_jax.runtime.storage import write_at_once
 
 CENTRES, WEIGHTS = np.array([-0.7, 0.1, 0.6]), np.array([0.5, 0.3, 0.2])
 SPREADS = (0.12, 0.3)
-"""Standard deviation of each mode: they are apart, or overlap."""
+"""Standard deviation of each mode: separate modes, and overlapping ones."""
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 C = 0.00054  # of one number
 COUNTS = (11, 21, 41, 81, 161, 321, 641)
 POINTS, NODES = 500, 128
-"""Of x at each level, and of each normal law's quantiles."""
+"""Number of points x at each level, and of quantiles of each mode."""
 
 Function = Callable[[np.ndarray], np.ndarray]
 Method = Callable[["Mixture", Function, np.ndarray, float, float], np.ndarray]
@@ -44,7 +44,7 @@ Method = Callable[["Mixture", Function, np.ndarray, float, float], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """The data, with noise.
+    """Distribution of the data with noise.
 
     Attributes:
       spread: standard deviation of each mode without noise.
@@ -53,41 +53,41 @@ class Mixture:
     spread: float
 
     def spread_at(self, sigma: float) -> float:
-        """Standard deviation of each mode with noise."""
+        """Return the standard deviation of each mode with noise."""
         return float(np.hypot(self.spread, sigma))
 
     def span(self, sigma: float, spreads: float) -> tuple[float, float]:
-        """Ends of the range of x that are so many standard deviations outside the modes."""
+        """Return a range of x that ends so many standard deviations outside the modes."""
         margin = spreads * self.spread_at(sigma)
         return CENTRES.min() - margin, CENTRES.max() + margin
 
     def grid_at(self, sigma: float) -> np.ndarray:
-        """Points at which f is computed at a level: half of them evenly in x, half in f."""
+        """Return the points for f at a level: half of them evenly spaced in x, half in f."""
         low, high = self.span(sigma, 5)
         ranks = self.rank(np.linspace(*self.span(SIGMA_MIN, 4), POINTS // 2), SIGMA_MIN)
         points = np.union1d(np.linspace(low, high, POINTS // 2), self.quantile(ranks, sigma))
         return points[np.diff(points, append=np.inf) > 1e-9 * (high - low)]
 
     def shares(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        """Probabilities of the three modes given x [n], as [n, 3]."""
+        """Compute the probabilities of the three modes given x [n], as [n, 3]."""
         logits = -((x[:, None] - CENTRES) ** 2) / (2 * self.spread_at(sigma) ** 2)
         return softmax(np.log(WEIGHTS) + logits, axis=1)
 
     def means(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        """E[data | x, mode] as [n, 3]."""
+        """Compute E[data | x, mode] as [n, 3]."""
         both = sigma**2 * CENTRES + self.spread**2 * x[:, None]
         return both / self.spread_at(sigma) ** 2
 
     def denoise(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        """E[data | x]."""
+        """Compute E[data | x]."""
         return (self.shares(x, sigma) * self.means(x, sigma)).sum(1)
 
     def rank(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        """Probability of less than each x."""
+        """Compute the cumulative distribution at each x."""
         return norm.cdf((x[:, None] - CENTRES) / self.spread_at(sigma)) @ WEIGHTS
 
     def quantile(self, ranks: np.ndarray, sigma: float) -> np.ndarray:
-        """Where the probability of less is that; by bisection."""
+        """Invert `rank` by bisection."""
         low, high = (np.full(len(ranks), end) for end in self.span(sigma, 6))
         for _ in range(60):
             middle = (low + high) / 2
@@ -96,11 +96,11 @@ class Mixture:
         return (low + high) / 2
 
     def truth(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        """The true consistency function: the quantile at sigma_min of the rank at sigma."""
+        """Compute the true consistency function: the quantile at sigma_min of the rank at sigma."""
         return self.quantile(self.rank(x, sigma), SIGMA_MIN)
 
     def below(self, x: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes and weights of x_i given x_{i+1} = x, as [n, 3 * NODES].
+        """Return nodes and weights of x_i given x_{i+1} = x, as [n, 3 * NODES].
 
         x_i = (1 - r) data + r x with r = low / high, and the data of a mode given x are normal.
         """
@@ -115,7 +115,7 @@ class Mixture:
 
 
 def least_mean_distance(values: np.ndarray, weights: np.ndarray, c: float) -> np.ndarray:
-    """argmin_u of sum_j w_j sqrt((u - v_j)^2 + c^2), by bisection."""
+    """Compute argmin_u of sum_j w_j sqrt((u - v_j)^2 + c^2) by bisection."""
     low, high = values.min(1), values.max(1)
     for _ in range(25):
         middle = (low + high) / 2
@@ -126,13 +126,13 @@ def least_mean_distance(values: np.ndarray, weights: np.ndarray, c: float) -> np
 
 
 def by_mean(data: Mixture, f: Function, x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Consistency training with squared l2."""
+    """Apply consistency training with squared l2."""
     nodes, weights = data.below(x, low, high)
     return (weights * f(nodes)).sum(1)
 
 
 def by_huber(c: float) -> Method:
-    """Consistency training with Pseudo-Huber."""
+    """Return consistency training with Pseudo-Huber."""
 
     def step(data: Mixture, f: Function, x: np.ndarray, low: float, high: float) -> np.ndarray:
         nodes, weights = data.below(x, low, high)
@@ -142,15 +142,15 @@ def by_huber(c: float) -> Method:
 
 
 def by_euler(data: Mixture, f: Function, x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Distillation with one step of Euler's method."""
+    """Apply distillation with one step of Euler's method."""
     return f(x + (low - high) * (x - data.denoise(x, high)) / high)
 
 
 def by_heun(data: Mixture, f: Function, x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Distillation with one step of Heun's method."""
+    """Apply distillation with one step of Heun's method."""
     first = (x - data.denoise(x, high)) / high
-    place = x + (low - high) * first
-    return f(x + (low - high) * (first + (place - data.denoise(place, low)) / low) / 2)
+    end = x + (low - high) * first
+    return f(x + (low - high) * (first + (end - data.denoise(end, low)) / low) / 2)
 
 
 METHODS = {
@@ -164,7 +164,7 @@ METHODS = {
 
 
 def trained(method: Method, data: Mixture, num_scales: int) -> Function:
-    """f(x, sigma_max) of a model that is any function, trained at so many levels."""
+    """Return f(x, sigma_max) of a model that can be any function, trained at so many levels."""
     grid = ict_jax.karras_sigmas(num_scales, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX)
     levels = np.asarray(grid, np.float64)
     x = data.grid_at(levels[0])
@@ -182,7 +182,7 @@ def trained(method: Method, data: Mixture, num_scales: int) -> Function:
 
 
 def main() -> None:
-    """Computes and draws."""
+    """Compute and draw."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
@@ -193,7 +193,7 @@ def main() -> None:
 
 
 def errors_of(data: Mixture) -> dict[str, dict[str, float]]:
-    """Root mean square errors at sigma_max by method and N."""
+    """Compute the root mean square errors at sigma_max by method and N."""
     ranks = (np.arange(400) + 0.5) / 400
     x = SIGMA_MAX * norm.ppf(ranks) + WEIGHTS @ CENTRES
     true, found = data.truth(x, SIGMA_MAX), {}
@@ -205,13 +205,12 @@ def errors_of(data: Mixture) -> dict[str, dict[str, float]]:
 
 
 def draw(found: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Writes the figure."""
+    """Draw the figure."""
     from matplotlib.figure import Figure
 
     figure = Figure((9, 3.6), layout="constrained")
-    for axes, (title, errors) in zip(
-        figure.subplots(1, len(found), sharey=True), found.items(), strict=True
-    ):
+    all_axes = figure.subplots(1, len(found), sharey=True)
+    for axes, (title, errors) in zip(all_axes, found.items(), strict=True):
         for name, values in errors.items():
             axes.loglog([int(n) for n in values], list(values.values()), "o-", label=name)
         axes.set(title=f"modes of {title}", xlabel="N")

@@ -1,4 +1,4 @@
-"""What the runs of a table are trained on, their equal budgets, and what scores them."""
+"""The data that the runs of a table are trained on, their equal budgets, and their judges."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from experiments.evidence import judges, mixture
 
 
 class Place(NamedTuple):
-    """Where the runs of a table take place.
+    """Data, network, budget and judge of the runs of a table.
 
     Attributes:
-      form: of the configs of other objectives that is begun with.
-      put: sets data, network and budget of a config.
-      judge: makes what scores the runs, from a config and a directory to keep things in.
-      data: a context manager within which the data are to be had.
+      form: form of the other objectives' configs to start with.
+      put: function that sets data, network and budget of a config.
+      judge: function from a config and a cache directory to the judge.
+      data: context manager within which the data can be loaded.
     """
 
     form: str
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 def budget(config: Any, total_steps: int, batch_size: int) -> None:
-    """A run of so many steps on one device, without what a run says of itself."""
+    """Set steps and batch size on one device, without evaluation during training."""
     config.total_steps, config.batch_size = total_steps, batch_size
     config.logging.update({"every_steps": total_steps // 6, "samples_every_steps": total_steps})
     config.checkpointing.every_steps = total_steps // 3
@@ -54,10 +54,10 @@ def _fashion_mnist(config: Any) -> None:
 
 
 DIGITS = Place("digits", _digits, judges.of_digits)
-"""8x8 digits and half as wide a network as the quick start's."""
+"""8x8 digits and a network half as wide as the quick start's."""
 UNET = Place("digits", _unet, judges.of_digits)
 """8x8 digits and an NCSN++ of 190,609 parameters."""
 MIXTURE = Place("digits", _mixture, judges.of_mixture, mixture.as_data)
-"""Two numbers from eight normal laws, and a dense network without dropout."""
+"""Two numbers from eight normal distributions, and a dense network without dropout."""
 FASHION_MNIST = Place("fashion_mnist", _fashion_mnist, judges.of_images)
 """Fashion-MNIST at 32x32 and an NCSN++ of 0.75 million parameters, without dropout."""

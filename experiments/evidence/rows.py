@@ -1,4 +1,4 @@
-"""The rows of the tables: what is changed in a config, and which mistake is made."""
+"""The rows of the tables: changes to a config, and mistakes."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,9 +13,9 @@ class Row(NamedTuple):
     """One row of a table.
 
     Attributes:
-      change: changes a config.
-      mistake: a context manager within which the run is built.
-      begin: makes the config of a form, where it is not the table's.
+      change: function that changes a config.
+      mistake: context manager within which the run is built.
+      begin: function from a form to a config, instead of the table's.
       teacher: name of the row whose run it distils or starts from.
     """
 
@@ -26,14 +26,14 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table: where its runs take place, what their configs begin with, and its rows."""
+    """A table: the place of its runs, the config that they start with, and its rows."""
 
     place: Place
     begin: Callable[[str], Any]
     rows: dict[str, Row]
 
     def config(self, name: str, seed: int) -> Any:
-        """The config of a row, without the run that it starts from."""
+        """Return the config of a row, without the run that it starts from."""
         row = self.rows[name]
         config = (row.begin or self.begin)(self.place.form)
         self.place.put(config)
@@ -43,7 +43,7 @@ class Table(NamedTuple):
 
 
 def ict(form: str) -> Any:
-    """iCT's config in a form of the other objectives' configs."""
+    """Return iCT's config in a form of the other objectives' configs."""
     if form == "fashion_mnist":
         return fashion_mnist.get_config("hour")
     return digits.get_config()
@@ -58,27 +58,27 @@ def _uniform(config: Any) -> None:
 
 
 def _first_changes(config: Any) -> None:
-    """Section 3.1: weighting, noise embedding and dropout."""
+    """Set the weighting, noise embedding and dropout of iCT, Section 3.1."""
     config.objective.weight = "inverse_gap"
     config.model.update({"fourier_scale": 0.02, "dropout": 0.2})
 
 
 def _ict(config: Any, **objective: Any) -> None:
-    """iCT's objective with CT's levels."""
+    """Set iCT's objective with CT's levels."""
     config.objective = digits.get_config().objective
     config.objective.update(objective)
     _first_changes(config)
 
 
 def _without_teacher(config: Any) -> None:
-    """CT without its average, which is iCT's objective with squared l2 and unit weight."""
+    """Set CT without the teacher EMA: iCT's objective with squared l2 and unit weight."""
     config.objective = digits.get_config().objective
     config.objective.update({"metric": "squared_l2", "weight": "unit"})
     config.model.fourier_scale = 0.02
 
 
 def _set(**values: Any) -> Callable[[Any], None]:
-    """Sets values by dotted names, with __ for the dot."""
+    """Set values by dotted names, with __ for the dot."""
 
     def change(config: Any) -> None:
         config.update_from_flattened_dict({k.replace("__", "."): v for k, v in values.items()})
@@ -86,7 +86,7 @@ def _set(**values: Any) -> Callable[[Any], None]:
     return change
 
 
-def _together(*changes: Callable[[Any], None]) -> Callable[[Any], None]:
+def _apply_all(*changes: Callable[[Any], None]) -> Callable[[Any], None]:
     def change(config: Any) -> None:
         for each in changes:
             each(config)
@@ -102,12 +102,12 @@ PATH = {
     "+ Pseudo-Huber": Row(lambda config: _ict(config)),
     "+ Pseudo-Huber, c / 10": Row(lambda config: _ict(config, huber_c=C / 10)),
     "+ Pseudo-Huber, 10 c": Row(lambda config: _ict(config, huber_c=10 * C)),
-    "+ doubling curriculum": Row(_together(_ict, lambda c: _levels(c, "doubling", 10))),
-    "   constant instead": Row(_together(_ict, lambda c: _levels(c, "constant", 10))),
-    "   linear instead": Row(_together(_ict, lambda c: _levels(c, "linear", 10))),
-    "   sqrt from s0 = 10 instead": Row(_together(_ict, lambda c: _levels(c, "sqrt", 10))),
+    "+ doubling curriculum": Row(_apply_all(_ict, lambda c: _levels(c, "doubling", 10))),
+    "   constant instead": Row(_apply_all(_ict, lambda c: _levels(c, "constant", 10))),
+    "   linear instead": Row(_apply_all(_ict, lambda c: _levels(c, "linear", 10))),
+    "   sqrt from s0 = 10 instead": Row(_apply_all(_ict, lambda c: _levels(c, "sqrt", 10))),
 }
-"""From CT to iCT, change by change; lognormal noise, the last one, is iCT itself."""
+"""Path from CT to iCT, change by change; the last one, lognormal noise, gives iCT itself."""
 
 WITHOUT = {
     "iCT": Row(),
@@ -119,7 +119,7 @@ WITHOUT = {
     "without dropout": Row(_set(model__dropout=0.0)),
     "with Fourier scale 16": Row(_set(model__fourier_scale=16.0)),
 }
-"""iCT with one of its changes taken back."""
+"""iCT with one of its changes undone."""
 
 MISTAKES = {
     "Pseudo-Huber of each pixel": Row(mistake=mistakes.huber_of_each_pixel),
@@ -145,7 +145,7 @@ MISTAKES = {
         begin=ct.get_config, mistake=mistakes.summed_squares
     ),
 }
-"""What others got wrong, and last a mistake of our own in CT; some are among `WITHOUT` already."""
+"""Mistakes of others, and last one of our own in CT; some are in `WITHOUT` already."""
 
 
 def _trigflow(form: str) -> Any:
@@ -173,11 +173,11 @@ OBJECTIVES = {
     ),
     "iCT": Row(),
 }
-"""Each objective at as many steps; those with a teacher had its steps too."""
+"""Each objective at the same number of steps; those with a teacher also used its steps."""
 
 
 def _without_dropout(row: Row) -> Row:
-    return row._replace(change=_together(row.change, _set(model__dropout=0.0)))
+    return row._replace(change=_apply_all(row.change, _set(model__dropout=0.0)))
 
 
 LEVELS = {
@@ -186,7 +186,7 @@ LEVELS = {
     )
     for n in (5, 10, 20, 40, 80, 160)
 }
-"""iCT with as many levels from the first step to the last."""
+"""iCT with a constant number of levels."""
 
 U_NET = {
     "iCT": Row(),
@@ -201,7 +201,7 @@ U_NET = {
     "teacher without dropout": Row(mistake=mistakes.teacher_without_dropout),
     "without FIR": Row(_set(model__resample_kernel=(1, 1), model__residual_input=False)),
 }
-"""Noise embedding, dropout and resampling, which mean something in a U-Net."""
+"""Noise embedding, dropout and resampling, which matter in a U-Net."""
 
 
 FASHION = {
@@ -213,7 +213,7 @@ FASHION = {
     "iCT": Row(begin=ict),
     "   Pseudo-Huber of each pixel instead": Row(begin=ict, mistake=mistakes.huber_of_each_pixel),
 }
-"""The ends of the path and its most telling steps."""
+"""The ends of the path and its most informative steps."""
 
 TABLES = {
     "objectives": Table(

@@ -1,12 +1,13 @@
-"""Trains and scores the rows of a table, and keeps the results.
+"""Train and score the rows of tables, and keep the results.
 
   python -m experiments.evidence.run --table path without mistakes --seeds 0 1 2
   python -m experiments.evidence.run --table path --minutes 45
 
-Seed by seed, so that a part of the work gives whole tables of fewer seeds. It can be stopped at
-any time and run again: finished runs are kept in experiments/evidence/results/TABLE.json, and a
-begun one goes on from its last checkpoint in --workdir. With --minutes no further run begins
-after so many. Of several commands at a time each needs its own tables and its own --workdir.
+Seeds come one after the other, so that part of the work gives complete tables of fewer seeds. The
+command can be stopped at any time and run again: finished results are kept in
+experiments/evidence/results/TABLE.json, and an unfinished run resumes from its last checkpoint in
+--workdir. After --minutes no further run begins. Commands that run at the same time need different
+tables and different --workdir.
 """
 
 import argparse
@@ -34,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Runs what is not there yet."""
+    """Run the rows that have no result yet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_compiled()
     started = time.monotonic()
-    made: dict[Any, Judge] = {}
+    judges: dict[Any, Judge] = {}
     for seed, name in itertools.product(arguments.seeds, arguments.table):
         table = TABLES[name]
         with table.place.data():
@@ -54,56 +55,54 @@ def main() -> None:
                 if time.monotonic() - started > 60 * arguments.minutes:
                     return
                 print(f"== {name}: {row}, seed {seed}", flush=True)
-                run_if_new(name, row, seed, arguments.workdir, arguments.results, made)
+                run_if_new(name, row, seed, arguments.workdir, arguments.results, judges)
 
 
 def run_if_new(
-    table: str, name: str, seed: int, workdir: Path, results: Path, made: dict[Any, Judge]
+    table: str, name: str, seed: int, workdir: Path, results: Path, judges: dict[Any, Judge]
 ) -> None:
-    """Runs a row unless its result is there.
-
-    What is not a loss that diverged, a full disk for instance, ends the command.
+    """Run a row unless there is a result; any error but a divergence ends the command.
 
     Args:
       table: name of the table.
-      name: of its row.
-      seed: of the run.
-      workdir: for the runs of all tables.
+      name: name of its row.
+      seed: seed of the run.
+      workdir: directory for the runs of all tables.
       results: directory of the results.
-      made: the judges that have been made.
+      judges: judges made so far, by their factories; a new one is added.
     """
     place, _, rows = TABLES[table]
     row, config = rows[name], TABLES[table].config(name, seed)
     runs = workdir / str(seed)
     if row.teacher is not None:
-        key = "init_from" if config.objective.name in ("ect", "sct") else "diffusion_from"
-        config[key] = str(runs / slug(f"{table} {row.teacher}"))
-    own = runs / slug(f"{table} {name}")
-    kept = any(other.teacher == name for other in rows.values())
-    marks = identity(table, name, seed)
-    before = read(results, table)
-    if before.get(f"{name}, seed {seed}", {}).get("row") == marks and (own.exists() or not kept):
+        start = "init_from" if config.objective.name in ("ect", "sct") else "diffusion_from"
+        config[start] = str(runs / slug(f"{table} {row.teacher}"))
+    directory = runs / slug(f"{table} {name}")
+    is_teacher = any(other.teacher == name for other in rows.values())
+    key, marks, before = f"{name}, seed {seed}", identity(table, name, seed), read(results, table)
+    known = before.get(key, {}).get("row") == marks
+    if known and (directory.exists() or not is_teacher):
         return
     if "diverged" in before.get(f"{row.teacher}, seed {seed}", {}):
-        write(results, table, f"{name}, seed {seed}", {"diverged": "its teacher", "row": marks})
+        write(results, table, key, {"diverged": "its teacher", "row": marks})
         return
-    if place.judge not in made:
-        made[place.judge] = place.judge(config, workdir)
-    judge = made[place.judge]
+    if place.judge not in judges:
+        judges[place.judge] = place.judge(config, workdir)
+    judge = judges[place.judge]
     if "floor" not in before:
         write(results, table, "floor", judge.floor())
-    result = {**run(config, row.mistake, judge, own, marks), "row": marks}
-    write(results, table, f"{name}, seed {seed}", result)
+    result = {**run(config, row.mistake, judge, directory, marks), "row": marks}
+    write(results, table, key, result)
     print(json.dumps(result), flush=True)
-    if not kept:
-        shutil.rmtree(own)
+    if not is_teacher:
+        shutil.rmtree(directory)
 
 
 def identity(table: str, name: str, seed: int) -> str:
-    """Of what a row trains, and of its teacher; a result of another one does not count.
+    """Hash what a row and its teacher train; a result with another hash does not count.
 
-    It knows the config and the name of the mistake, not the code: after a change of a loss, of a
-    mistake, of a place's data or of a judge, remove the results.
+    The hash covers the config and the name of the mistake, not the code: after a change of a loss,
+    a mistake, a place's data or a judge, remove the results.
     """
     row = TABLES[table].rows[name]
     section = TABLES[table].config(name, seed).copy_and_resolve_references().to_dict()
@@ -113,15 +112,15 @@ def identity(table: str, name: str, seed: int) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as a directory's."""
+    """Turn a name into that of a directory."""
     return re.sub(r"\W+", "_", name)
 
 
 def run(config: Any, mistake: Any, judge: Judge, workdir: Path, marks: str) -> dict[str, Any]:
-    """Trains and scores one row, from what is in its directory if that is of the same row."""
+    """Train and score one row, resuming from its directory if that belongs to the same row."""
     began = time.monotonic()
     marker = workdir / "row.txt"
-    if not marker.exists() or marker.read_text() != marks:  # what was begun was another row
+    if not marker.exists() or marker.read_text() != marks:  # begun for another row
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)
         marker.write_text(marks)
@@ -143,13 +142,13 @@ def run(config: Any, mistake: Any, judge: Judge, workdir: Path, marks: str) -> d
 
 
 def read(directory: Path, table: str) -> dict[str, Any]:
-    """The results of a table so far, by row and seed."""
+    """Read the results of a table so far, by row and seed."""
     path = directory / f"{table}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write(directory: Path, table: str, name: str, result: dict[str, Any]) -> None:
-    """Adds a result."""
+    """Add a result."""
     content = {**read(directory, table), name: result}
     write_at_once(directory / f"{table}.json", (json.dumps(content, indent=1) + "\n").encode())
 

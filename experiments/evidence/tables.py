@@ -1,8 +1,8 @@
-"""Writes the results into the tables of `docs/evidence.md`, and draws its figures of them.
+"""Write the results into the tables of `docs/evidence.md`, and draw its figures.
 
   python -m experiments.evidence.tables
 
-With several seeds a number is the mean and the half-width of its 95% t-interval. Distances to the
+Over several seeds a number is the mean and the half-width of its 95% t-interval. Distances to the
 true consistency function are means over the seeds.
 """
 
@@ -24,17 +24,17 @@ DOCUMENT = IMAGES.parent / "evidence.md"
 
 
 def main() -> None:
-    """Writes and draws every table for which there are results."""
+    """Write and draw every table for which there are results."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
+    DOCUMENT.write_text(fill_in(DOCUMENT.read_text()))
     draw_over_sigma()
     draw_levels()
 
 
-def filled(text: str) -> str:
-    """A document with the present results between <!-- TABLE --> and <!-- end -->."""
+def fill_in(text: str) -> str:
+    """Put the current results between <!-- TABLE --> and <!-- end --> in a document."""
 
     def table(match: re.Match[str]) -> str:
         results = read(RESULTS, match[1])
@@ -45,14 +45,14 @@ def filled(text: str) -> str:
 
 
 def runs_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The results of a row, one for each seed."""
+    """Return the results of a row, one per seed."""
     return [run for key, run in results.items() if key.rpartition(", seed ")[0] == name]
 
 
 def markdown(table: str, results: dict[str, Any]) -> str:
-    """A table in Markdown, rows in the order of their definition."""
+    """Format a table in Markdown, rows in the order of their definition."""
     key = "fd" if "fd" in results["floor"] else "w2"
-    references = results["floor"]["error"]  # none where the truth is not known
+    references = results["floor"]["error"]  # empty if the truth is unknown
     heads = [f"floor {results['floor'][key]:.3f}", "seeds", "one step", "two steps"]
     if references:
         heads.append(f"distance to the truth at sigma = {', '.join(SHOWN)}")
@@ -79,12 +79,12 @@ def markdown(table: str, results: dict[str, Any]) -> str:
 
 
 def errors(runs: list[dict[str, Any]]) -> list[float]:
-    """Mean distance to the truth at each sigma."""
+    """Return the mean distance to the truth at each sigma."""
     return [statistics.mean(run["error"][sigma] for run in runs) for sigma in SHOWN]
 
 
 def interval(values: list[float]) -> str:
-    """Mean and half-width of the 95% interval of several values; a single one as it is."""
+    """Format the mean and the half-width of the 95% interval; a single value alone."""
     mean = statistics.mean(values)
     if len(values) == 1:
         return f"{mean:.3f}"
@@ -93,28 +93,25 @@ def interval(values: list[float]) -> str:
 
 
 def axes_of(*names: str, margin: float = 0.0) -> tuple[Any, list[tuple[Any, dict[str, Any]]]]:
-    """A figure, and axes with the results to draw into each, of those tables that have some.
+    """Return a figure, and axes with the results to draw, for each table that has results.
 
     Args:
-      *names: of the tables.
+      *names: names of the tables.
       margin: inches beside the axes.
     """
     from matplotlib.figure import Figure
 
-    there = {name: results for name in names if (results := read(RESULTS, name))}
-    figure = Figure((4.5 * len(there) + margin, 4), layout="constrained")
-    found = []
-    for axes, (name, results) in zip(
-        figure.subplots(1, len(there), squeeze=False)[0], there.items(), strict=True
-    ):
+    found = {name: results for name in names if (results := read(RESULTS, name))}
+    figure = Figure((4.5 * len(found) + margin, 4), layout="constrained")
+    all_axes = figure.subplots(1, len(found), squeeze=False)[0]
+    all_axes[0].set(ylabel="distance to the true function")
+    for axes, name in zip(all_axes, found, strict=True):
         axes.set(title="two numbers" if "mixture" in name else "digits")
-        found.append((axes, results))
-    found[0][0].set(ylabel="distance to the true function")
-    return figure, found
+    return figure, list(zip(all_axes, found.values(), strict=True))
 
 
 def draw_over_sigma() -> None:
-    """Distance to the truth over sigma, by objective."""
+    """Draw the distance to the truth over sigma, by objective."""
     figure, found = axes_of("mixture_objectives", "objectives", margin=4)
     for axes, results in found:
         axes.set(xlabel="sigma")
@@ -128,7 +125,7 @@ def draw_over_sigma() -> None:
 
 
 def draw_levels() -> None:
-    """Distance to the truth at some sigma over N."""
+    """Draw the distance to the truth over N, at three sigmas."""
     figure, found = axes_of("mixture_levels", "levels")
     for axes, results in found:
         axes.set(xlabel="N")

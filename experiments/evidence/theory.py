@@ -1,12 +1,12 @@
-"""The paper's toy of Section 3.2 and its Figure 1 (a), recomputed with this project's functions.
+"""The toy of iCT's Section 3.2 and its Figure 1 (a), recomputed with this project's functions.
 
   python -m experiments.evidence.theory
 
-Writes results/theory.json and two figures into docs/images. In seconds, in float64.
+Writes results/theory.json and two figures into docs/images; takes seconds, in float64.
 
 The toy: data are one number xi, f_theta(x, s) = (a / s) x + (1 - a / s) theta with a = sigma_min,
-a linear grid (rho = 1) from a to b, i uniform, lambda = 1, squared l2. Proposition 1 says what loss
-and gradient become as N grows, with a teacher theta^- that is the student and one that is not.
+a linear grid (rho = 1) from a to b, i uniform, lambda = 1, squared l2. Proposition 1 gives the
+limits of loss and gradient as N grows, with a teacher theta^- equal to the student and another one.
 """
 
 import argparse
@@ -31,7 +31,7 @@ RATES = (0.0, 0.9, 0.99)
 
 
 def loss(theta: Any, teacher: Any, num_scales: int, a: float, b: float) -> Any:
-    """E_i of the loss, over all pairs of the grid; the noise does not enter it."""
+    """Average the loss over all pairs of the grid; it does not depend on the noise."""
     grid = jnp.asarray(ict_jax.karras_sigmas(num_scales, sigma_min=a, sigma_max=b, rho=1.0))
 
     def bound(parameter: Any) -> Any:
@@ -55,7 +55,7 @@ def loss(theta: Any, teacher: Any, num_scales: int, a: float, b: float) -> Any:
 
 
 def limits(a: float, b: float) -> tuple[float, float]:
-    """E[(1 - a/s)^2] and E[(a/s^2)(1 - a/s)] for s uniform in [a, b]."""
+    """Compute E[(1 - a/s)^2] and E[(a/s^2)(1 - a/s)] for s uniform in [a, b]."""
     inverse = 1 / a - 1 / b
     first = 1 - 2 * a * np.log(b / a) / (b - a) + a**2 * inverse / (b - a)
     second = (a * inverse - a**2 / 2 * (1 / a**2 - 1 / b**2)) / (b - a)
@@ -63,7 +63,7 @@ def limits(a: float, b: float) -> tuple[float, float]:
 
 
 def proposition() -> dict[str, Any]:
-    """Loss and gradient over the gap at growing N, beside their limits."""
+    """Compute loss and gradient over the gap at growing N, and their limits."""
     of_loss, of_gradient = limits(A, B)
     found: dict[str, Any] = {
         "limit of the loss over (theta - theta^-)^2": of_loss,
@@ -81,7 +81,7 @@ def proposition() -> dict[str, Any]:
 
 
 def descent(rate: float, num_scales: int, *, steps: int = 4000, size: float = 0.05) -> float | str:
-    """theta after gradient descent on loss / gap, where theta^- is an average with that rate."""
+    """Return theta after gradient descent on loss / gap, with theta^- its EMA of that rate."""
     a, b = 0.1, 1.0
     gradient = jax.grad(loss)
     gap = (b - a) / (num_scales - 1)
@@ -96,7 +96,7 @@ def descent(rate: float, num_scales: int, *, steps: int = 4000, size: float = 0.
 
 
 def embeddings() -> dict[str, Any]:
-    """Mean absolute change of the noise embedding from level to level, N = 1281."""
+    """Compute the mean absolute change of the noise embedding from level to level, N = 1281."""
     c_noise = 0.25 * np.log(ict_jax.karras_sigmas(1281))
     rng = np.random.default_rng(0)
     normal = rng.standard_normal(64)
@@ -118,7 +118,7 @@ def embeddings() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Computes and draws."""
+    """Compute and draw."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def draw(proposition_1: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Writes the figures."""
+    """Draw the figures."""
     from matplotlib.figure import Figure
 
     figure = Figure((9, 3.2), layout="constrained")

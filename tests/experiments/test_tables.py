@@ -48,11 +48,11 @@ def test_an_interval_holds_the_mean(values):
 
 def test_the_document_shows_the_results():
     text = tables.DOCUMENT.read_text()
-    assert tables.filled(text) == text
+    assert tables.fill_in(text) == text
     shown = {name for name in tables.TABLES if f"<!-- {name} -->" in text}
     assert shown >= {name for name in tables.TABLES if tables.read(tables.RESULTS, name)}
     assert (
-        tables.filled("<!-- levels -->\nold\n<!-- end -->") != "<!-- levels -->\nold\n<!-- end -->"
+        tables.fill_in("<!-- levels -->\nold\n<!-- end -->") != "<!-- levels -->\nold\n<!-- end -->"
     )
 
 
