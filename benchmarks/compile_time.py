@@ -1,8 +1,8 @@
-"""Seconds to trace, lower and compile the training step at full size, blocks scanned or not.
+"""Measure the seconds to trace, lower and compile the full-size training step, scanned or not.
 
   python benchmarks/compile_time.py configs/cifar10_ict.py configs/cifar10_ict_deep.py
 
-Allocates no parameters. Compilation is for the devices that JAX finds.
+No parameters are allocated. Compilation is for the devices that JAX finds.
 """
 
 import argparse
@@ -20,11 +20,13 @@ from ict_jax.config.training import Config, build_init_state, build_train_step
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", nargs="+", type=Path, help="config files that state their data")
+    parser.add_argument(
+        "configs", nargs="+", type=Path, help="config files with their image shape and sigma_data"
+    )
     parser.add_argument("--batch_size", default=8, type=int)
     parser.add_argument("--lower_only", action="store_true", help="do not compile")
     arguments = parser.parse_args()
@@ -36,7 +38,7 @@ def main() -> None:
 
 
 def load(path: Path) -> Config:
-    """The config in a file."""
+    """Load the config in a file."""
     let_import(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
@@ -46,7 +48,7 @@ def load(path: Path) -> Config:
 
 
 def measure(config: Config, scan: bool, batch_size: int, compiled: bool) -> list[float]:
-    """Seconds to trace, to lower and, if asked for, to compile."""
+    """Return the seconds to trace, to lower and, if `compiled`, to compile."""
     config.model.scan_blocks = scan
     config = resolve(config, None)
     state = jax.eval_shape(build_init_state(config))

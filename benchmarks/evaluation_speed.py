@@ -1,11 +1,11 @@
-"""What an evaluation by protocol spends its time on: images/s of sampling, features, statistics.
+"""Measure the parts of an evaluation by protocol: sampling, features, statistics.
 
   python -m benchmarks.evaluation_speed --checkpoint=runs/fashion
   python -m benchmarks.evaluation_speed --checkpoint=runs/fashion --extractor=inception
 
-The FID network gets random weights, which take as long as the published ones. Sampling and
-features are timed apart and, as evaluations run them, in one program; the statistics are those of
-n samples against as many real images, in seconds for each score.
+The FID network has random weights, which are as fast as the published ones. Sampling and features
+are timed separately, in images/s; the statistics are those of n samples against as many real
+images, in seconds for each score.
 """
 
 import argparse
@@ -33,20 +33,21 @@ from ict_jax.training.parallel import make_mesh
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="of a consistency model")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of a consistency model")
     parser.add_argument("--extractor", default="lite0", choices=("lite0", "inception"))
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=3, help="timed, after one that compiles")
-    parser.add_argument("--n", type=int, default=5000, help="rows of the statistics")
+    parser.add_argument(
+        "--batches", type=int, default=3, help="timed batches, after one that compiles"
+    )
+    parser.add_argument("--n", type=int, default=5000, help="images in the statistics")
     arguments = parser.parse_args()
     params, config, _ = load_ema(arguments.checkpoint)
-    extractor = (
-        random_inception() if arguments.extractor == "inception" else find_extractor("lite0")
-    )
+    inception = arguments.extractor == "inception"
+    extractor = random_inception() if inception else find_extractor("lite0")
     draw = build_draw(config)
     options = sampler_arguments(config) | {"batch_size": arguments.batch_size}
     count = arguments.batch_size * arguments.batches
@@ -65,14 +66,14 @@ def main() -> None:
 
 
 def statistics(n: int, size: int) -> None:
-    """Seconds for each score of n rows of features."""
+    """Print the seconds for each score of n rows of features."""
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((n, size)).astype(np.float32) for _ in range(2))
-    own, other = moments(a), moments(b)
+    moments_a, moments_b = moments(a), moments(b)
     for name, score in {
         "mean and covariance": lambda: moments(a),
-        "Fréchet distance": lambda: frechet_distance(own, other),
-        "its standard error": lambda: frechet_standard_error(a, own, other),
+        "Fréchet distance": lambda: frechet_distance(moments_a, moments_b),
+        "its standard error": lambda: frechet_standard_error(a, moments_a, moments_b),
         "KID, 100 subsets of 1,000": lambda: kid(a, b, size=min(1000, n // 2)),
         "precision and recall": lambda: precision_recall(b, a),
         "Inception Score": lambda: inception_score(a[:, :1008]),
@@ -81,7 +82,7 @@ def statistics(n: int, size: int) -> None:
 
 
 def random_inception() -> Extractor:
-    """The FID network under random weights."""
+    """Return the FID network with random weights."""
     weights = fold_inception(random_weights(np.random.default_rng(0)))
     return Extractor(
         "random inception", jax.tree.map(jnp.asarray, weights), apply_inception, "none"
@@ -89,7 +90,7 @@ def random_inception() -> Extractor:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds of a piece of work."""
+    """Return the seconds that a function takes."""
     started = time.monotonic()
     work()
     return time.monotonic() - started

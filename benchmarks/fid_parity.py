@@ -1,16 +1,16 @@
-"""Our Inception beside torch-fidelity's, on random weights, and how far their features differ.
+"""Compare the features of our Inception and of torch-fidelity's, on random or published weights.
 
   .venv/bin/pip install -c constraints.txt -e '.[parity]'
   .venv/bin/pip install --no-deps torch-fidelity==0.4.0
   .venv/bin/python benchmarks/fid_parity.py --seed=0
   .venv/bin/python benchmarks/fid_parity.py --weights=weights-inception-2015-12-05-6726825d.pth
 
-`--no-deps`, since torch-fidelity asks for torchvision, which brings a PyTorch of several gigabytes;
-the network does without it, and an empty module takes its place here. Random images, at several
-sizes, go through both networks in float32. Printed is the largest difference of each tap, over the
-largest value of torch-fidelity's; any above 1e-4 ends the command with 1. Random weights show that
-the networks and their resizing are the same; that the published file is read right, only the file
-itself shows: give it with --weights.
+`--no-deps`, since torch-fidelity requires torchvision, which brings a PyTorch of several gigabytes;
+the network does not need it, and an empty module replaces it here. Random images of several sizes
+go through both networks in float32. The output is the largest difference at each tap, relative to
+the largest value of torch-fidelity's; any above 1e-4 ends the command with 1. Random weights show
+that the networks and their resizing agree; only the published file (--weights) can show that it is
+read correctly.
 """
 
 import argparse
@@ -34,18 +34,20 @@ TOLERANCE = 1e-4
 
 
 def main() -> int:
-    """Compares and prints; returns the exit status."""
+    """Compare and print; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", default=0, type=int, help="of weights and images")
-    parser.add_argument("--sizes", default=[32, 64, 96], type=int, nargs="+", help="of the images")
-    parser.add_argument("--images", default=4, type=int, help="of each size")
+    parser.add_argument("--seed", default=0, type=int, help="seed of weights and images")
+    parser.add_argument(
+        "--sizes", default=[32, 64, 96], type=int, nargs="+", help="sizes of the images"
+    )
+    parser.add_argument("--images", default=4, type=int, help="images of each size")
     parser.add_argument("--weights", type=Path, help="the published file instead of random weights")
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory() as directory:
-        os.environ["XDG_CACHE_HOME"] = directory  # random weights are not to be kept
+        os.environ["XDG_CACHE_HOME"] = directory  # keeps the random weights out of the cache
         path = arguments.weights or save(random_weights(rng), Path(directory) / "random.pth")
         ours = inception_extractor(path, check=arguments.weights is not None)
         theirs = load_theirs(path)
@@ -63,7 +65,7 @@ def main() -> int:
 
 
 def random_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Weights that keep activations near one, by the names of the published file."""
+    """Draw weights that keep activations near one, named as in the published file."""
     weights = {}
     for name, shape in inception_shapes().items():
         if name.endswith("running_var"):
@@ -79,7 +81,7 @@ def random_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def save(weights: dict[str, np.ndarray], path: Path) -> Path:
-    """Writes a PyTorch file."""
+    """Write a PyTorch file."""
     import torch  # pyright: ignore[reportMissingImports]
 
     state = {name: torch.from_numpy(array) for name, array in weights.items()}
@@ -92,7 +94,7 @@ def save(weights: dict[str, np.ndarray], path: Path) -> Path:
 
 
 def load_theirs(path: Path) -> Any:
-    """torch-fidelity's network with the weights in a file."""
+    """Load torch-fidelity's network with the weights in a file."""
     for name in ("", ".models", ".transforms", ".transforms.functional", ".datasets"):
         stub = MagicMock()
         stub.__spec__ = importlib.machinery.ModuleSpec(f"torchvision{name}", None)
@@ -107,11 +109,11 @@ def load_theirs(path: Path) -> Any:
 
 
 def compare(weights: Any, theirs: Any, images: np.ndarray) -> dict[str, float]:
-    """The largest difference of each tap over its largest value.
+    """Return the largest difference at each tap relative to its largest value.
 
     Args:
-      weights: of our network.
-      theirs: torch-fidelity's.
+      weights: weights of our network.
+      theirs: torch-fidelity's network.
       images: uint8 [b, h, w, 3].
     """
     import torch  # pyright: ignore[reportMissingImports]
@@ -121,10 +123,8 @@ def compare(weights: Any, theirs: Any, images: np.ndarray) -> dict[str, float]:
         taps = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     expected = {tap: value.numpy() for tap, value in zip(TAPS, taps, strict=True)}
     return {
-        tap: float(
-            np.abs(np.asarray(ours[tap]) - expected[tap]).max() / np.abs(expected[tap]).max()
-        )
-        for tap in TAPS
+        tap: float(np.abs(np.asarray(ours[tap]) - value).max() / np.abs(value).max())
+        for tap, value in expected.items()
     }
 
 

@@ -1,11 +1,10 @@
-"""Profiles the training loop and counts where its thread waits for the devices.
+"""Profile the training loop and count the calls in which its thread waits for the devices.
 
   python -m benchmarks.loop_profile
 
-Trains the smoke form of the quick start for 500 steps with a report every 50, in JAX's profiler
-with its tracing of Python, from the compiled step to the last one. Printed are the fetches from
-the devices that the thread of the loop makes, by the function that makes them, and how long it
-takes to dispatch a step.
+Trains the smoke form of the quick start for 500 steps with a report every 50, under JAX's profiler
+with Python tracing, from the compiled step to the last one. Prints how often the thread of the loop
+fetches from the devices, by calling function, and how long it takes to dispatch a step.
 """
 
 import argparse
@@ -31,7 +30,7 @@ CALLERS = ("check_metrics", "flush", "save", "write_samples", "poll", "run_steps
 
 
 def main() -> None:
-    """Prints the counts."""
+    """Print the counts."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
@@ -47,7 +46,7 @@ def main() -> None:
 
 
 def profile(directory: Path) -> list[Any]:
-    """The events of the thread that runs the loop, in order of time."""
+    """Return the events of the thread that runs the loop, in order of time."""
     config = digits.get_config("smoke")
     config.total_steps = STEPS
     config.logging.update({"every_steps": REPORT_EVERY, "samples_every_steps": STEPS})
@@ -76,7 +75,7 @@ def profile(directory: Path) -> list[Any]:
 
 
 def fetches(events: list[Any]) -> dict[str, int]:
-    """How many fetches each of `CALLERS` makes, the innermost one counted."""
+    """Count the fetches by caller, the innermost of `CALLERS`."""
     found: collections.Counter[str] = collections.Counter()
     for within, event in nested(events):
         if FETCHES.search(event.name) and not any(FETCHES.search(name) for name in within):
@@ -86,7 +85,7 @@ def fetches(events: list[Any]) -> dict[str, int]:
 
 
 def nested(events: list[Any]) -> Iterator[tuple[list[str], Any]]:
-    """Each event with the names of those that it lies within."""
+    """Yield each event with the names of the events around it."""
     stack: list[Any] = []
     for event in events:
         while stack and stack[-1].end_ns <= event.start_ns:

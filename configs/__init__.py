@@ -1,1 +1,1 @@
-"""Configs of runs; each file has `get_config(form)`."""
+"""Training configs; each file has `get_config(form)`."""

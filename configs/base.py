@@ -1,23 +1,23 @@
-"""The values of iCT (Song & Dhariwal, ICLR 2024) that all its models share.
+"""Values of iCT (Song & Dhariwal, ICLR 2024) that all its models share.
 
-Every value has its source and how sure it is, in brackets:
+Every value has its source and, in brackets, how certain it is:
 
   read      read in the paper itself, or in CM (Song et al., ICML 2023)
-  code      read in the code of CM's authors; iCT has published none
-  restated  as two or more others who worked from the paper give it
-  recalled  as the paper's appendix is remembered; no second source was found
+  code      read in the code of CM's authors; none was published for iCT
+  restated  given by two or more others who worked from the paper
+  recalled  recalled from the paper's appendix, without a second source
   derived   computed from the others
-  default   of the library; the paper does not say
-  ours      a matter of running the job, not of the method
+  default   the library's default; the paper does not say
+  ours      concerns the job, not the method
 
-None means: not used, or filled in from the data (image_shape, sigma_data).
+None means unused, or filled in from the data (image_shape, sigma_data).
 """
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 SHALLOW = {"channel_mult": (1,), "num_res_blocks": 1, "attention_resolutions": ()}
-"""The U-Nets of the smoke forms, which compile in seconds."""
+"""U-Nets of the smoke forms, which compile in seconds."""
 
 TINY = {
     "channels": 16,
@@ -25,13 +25,13 @@ TINY = {
     "num_res_blocks": 1,
     "attention_resolutions": (8,),
 }
-"""The NCSN++ of the hour forms."""
+"""NCSN++ of the hour forms."""
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The shared values, with those for CIFAR-10 where the data sets differ.
+    """Return the shared values, with those for CIFAR-10 where the data sets differ.
 
-    The full form has no network, each other config names one; `smoke` runs in seconds.
+    The full form has no network, which each other config names; `smoke` runs in seconds.
     """
     check_form(form, "smoke")
     config = _paper()
@@ -41,7 +41,7 @@ def get_config(form: str = "full") -> ConfigDict:
 
 
 def check_form(form: str, *others: str) -> None:
-    """Raises `ValueError` for a form that a config does not have beside the full one."""
+    """Raise `ValueError` unless a form is the full one or one of the others."""
     if form not in ("full", *others):
         raise ValueError(
             f"the form {form!r} of the config is unknown; use no suffix, or one of "
@@ -50,7 +50,7 @@ def check_form(form: str, *others: str) -> None:
 
 
 def make_smoke(config: ConfigDict, **model) -> None:
-    """Cuts a config to seconds: few steps of a small network on the embedded digits."""
+    """Reduce a config to seconds: a few steps of a small network on the embedded digits."""
     config.data.update({"name": "digits", "image_size": None})
     config.image_shape = None
     config.total_steps = 20
@@ -64,7 +64,7 @@ def make_smoke(config: ConfigDict, **model) -> None:
 
 
 def make_diffusion(config: ConfigDict) -> None:
-    """The scalings and the objective of a diffusion model."""
+    """Set the preconditioning and the objective of a diffusion model."""
     sigma_data = config.precondition.get_ref("sigma_data")
     config.precondition = ConfigDict({"name": "edm", "sigma_data": sigma_data})  # EDM [code]
     config.objective = ConfigDict({"name": "edm"})
@@ -73,7 +73,7 @@ def make_diffusion(config: ConfigDict) -> None:
 
 
 def make_narrow(config: ConfigDict, **model) -> None:
-    """A narrow network on Fashion-MNIST: all eight stages in minutes."""
+    """Set a narrow network on Fashion-MNIST: all eight stages in minutes."""
     config.data.name = "fashion_mnist"
     config.image_shape = None
     config.precondition.sigma_data = placeholder(float)
@@ -87,7 +87,7 @@ def make_narrow(config: ConfigDict, **model) -> None:
 
 
 def make_own(config: ConfigDict, **data) -> None:
-    """From a recipe of the paper to a set of another size that is not to be mirrored."""
+    """Adapt a recipe of the paper to a data set of another size, without flips."""
     config.data.update(data)
     config.image_shape = None
     config.precondition.sigma_data = placeholder(float)  # measured on the training images
@@ -99,7 +99,7 @@ def make_own(config: ConfigDict, **data) -> None:
 
 
 def make_hour(config: ConfigDict, *, total_steps: int, batch_size: int, **model) -> None:
-    """A tiny network and few steps, at most an hour on two CPU cores."""
+    """Set a tiny network and few steps, at most an hour on two CPU cores."""
     config.total_steps = total_steps
     config.batch_size = batch_size
     config.discretization.s1 = 80
@@ -118,20 +118,20 @@ def _paper() -> ConfigDict:
     config.batch_size = 1024  # iCT, Appendix [restated]
     config.image_shape = placeholder(tuple)
     config.init_from = placeholder(str)  # from random weights: iCT, abstract [read]
-    config.diffusion_from = placeholder(str)  # what distillation distils; not iCT's
+    config.diffusion_from = placeholder(str)  # teacher of distillation; not used by iCT
 
     config.data = ConfigDict({"name": "digits"})  # [ours]
-    config.data.data_dir = placeholder(str)  # where the set has its own place
-    config.data.image_size = placeholder(int)  # for a folder of images, and emoji
-    config.data.in_memory = placeholder(bool)  # if the training images take at most 2 GiB
+    config.data.data_dir = placeholder(str)  # directory of the data set, if not the default
+    config.data.image_size = placeholder(int)  # of a folder of images, and of emoji
+    config.data.in_memory = placeholder(bool)  # default: if the training images take at most 2 GiB
 
     config.pipeline = ConfigDict()
-    config.pipeline.on_device = placeholder(bool)  # what is in memory and takes at most 2 GiB
+    config.pipeline.on_device = placeholder(bool)  # default: if in memory and at most 2 GiB
     config.pipeline.read_threads = 4  # [ours]
-    config.pipeline.read_ahead = 4  # batches at most [ours]
+    config.pipeline.read_ahead = 4  # at most so many batches [ours]
 
     config.model = ConfigDict({"name": placeholder(str)})  # each config names its network
-    config.matmul_precision = placeholder(str)  # of the accelerator's products [default]
+    config.matmul_precision = placeholder(str)  # the accelerator's own [default]
 
     config.discretization = ConfigDict()
     config.discretization.curriculum = "doubling"  # iCT, Table 1 [restated]
@@ -162,7 +162,7 @@ def _paper() -> ConfigDict:
     config.optimizer.eps = 1e-8  # [default, code]
 
     config.training = ConfigDict()
-    config.training.ema_decay = 0.99993  # of every step: iCT, Appendix [restated]
+    config.training.ema_decay = 0.99993  # per step: iCT, Appendix [restated]
     config.training.accumulation_steps = 1  # [ours]
     config.training.flip = True  # CM, Appendix C [read, code]
 
@@ -172,7 +172,7 @@ def _paper() -> ConfigDict:
 
     config.mesh = ConfigDict()
     config.mesh.num_devices = placeholder(int)  # all [ours]
-    config.mesh.fsdp = 1  # devices over which the parameters are cut [ours]
+    config.mesh.fsdp = 1  # devices over which the parameters are sharded [ours]
 
     config.logging = ConfigDict()
     config.logging.every_steps = 100  # [ours]

@@ -1,7 +1,8 @@
-"""CD (Song et al., 2023) with the metric squared l2, or in the form `lpips` with LPIPS.
+"""CD (Song et al., 2023) with the metric squared l2, or LPIPS in the form `lpips`.
 
-Distils a diffusion model: --config.diffusion_from=RUN, of `configs/edm.py` in the same form, or
-imported. The forms are those of `configs/others.py`; what differs from `configs/base.py`.
+Distils a diffusion model: --config.diffusion_from=RUN, trained by `configs/edm.py` in the same
+form, or imported. Forms as in `configs/others.py`; only differences from `configs/base.py` are
+given.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +11,7 @@ from configs import others
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `lpips`, `smoke`, `digits` and `fashion_mnist`."""
+    """Return the config, or its forms `lpips`, `smoke`, `digits` and `fashion_mnist`."""
     config = others.begin(form, "lpips")
     config.objective.name = "cd"
     config.objective.target_decay = 0.0  # CM [code]
@@ -20,7 +21,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config.model.dropout = 0.0  # CM [code]
     config.sampling.second_sigma = 0.585  # CM's notebook [code]
     if form in ("full", "lpips"):
-        config.model.fourier_scale = 16.0  # CM [code]; otherwise that of the distilled model
+        config.model.fourier_scale = 16.0  # CM [code]; the other forms have that of the teacher
         others.set_paper(
             config,
             batch_size=512,  # CM [code]

@@ -1,6 +1,6 @@
-"""iCT on CIFAR-10: NCSN++ of 56.4 million parameters, FID 2.83 / 2.46 in the paper.
+"""iCT on CIFAR-10: NCSN++ with 56.4 million parameters, FID 2.83 / 2.46 in the paper.
 
-The marks in brackets are explained in `configs/base.py`, which holds all other values.
+`configs/base.py` explains the marks in brackets and has all other values.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from configs import base
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `smoke` and `narrow`."""
+    """Return the config, or its forms `smoke` and `narrow`."""
     base.check_form(form, "smoke", "narrow")
     config = base.get_config()
     config.data.name = "tfds:cifar10"  # 50,000 images, without labels: iCT [restated]

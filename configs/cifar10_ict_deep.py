@@ -1,6 +1,6 @@
 """iCT-deep on CIFAR-10: 97.6 million parameters, FID 2.51 / 2.24 in the paper.
 
-What differs from iCT; the marks in brackets are explained in `configs/base.py`.
+Only differences from iCT are given; `configs/base.py` explains the marks in brackets.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from configs import base, cifar10_ict
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its `smoke` form."""
+    """Return the config, or its `smoke` form."""
     base.check_form(form, "smoke")
     config = cifar10_ict.get_config(form)
     config.sampling.second_sigma = 0.661  # iCT, Appendix [restated], on the grid of 1281 [derived]

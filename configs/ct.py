@@ -1,6 +1,6 @@
-"""CT (Song et al., 2023) with the metric squared l2, or in the form `lpips` with LPIPS.
+"""CT (Song et al., 2023) with the metric squared l2, or LPIPS in the form `lpips`.
 
-The forms are those of `configs/others.py`; what differs from `configs/base.py`.
+Forms as in `configs/others.py`; only differences from `configs/base.py` are given.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from configs import others
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `lpips`, `smoke`, `digits` and `fashion_mnist`."""
+    """Return the config, or its forms `lpips`, `smoke`, `digits` and `fashion_mnist`."""
     config = others.begin(form, "lpips")
     config.objective.name = "ct"
     config.objective.mu0 = 0.9  # CM, Table 3 [read]

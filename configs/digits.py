@@ -1,6 +1,6 @@
 """The quick start: 8x8 handwritten digits, one-step samples in minutes on two CPU cores.
 
-`configs/digits.py:smoke` is the same run cut to seconds.
+`configs/digits.py:smoke` is the same run reduced to seconds.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from configs import base
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its `smoke` form."""
+    """Return the config, or its `smoke` form."""
     base.check_form(form, "smoke")
     config = base.get_config()
     config.data.name = "digits"
@@ -24,7 +24,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config.model.update({"num_classes": 10, "embedding_size": 128, "fourier_scale": 0.02})
     config.optimizer.learning_rate = 1e-3
     config.training.ema_decay = 0.999
-    config.training.flip = False  # a mirrored digit is no digit
+    config.training.flip = False  # a mirrored digit is not a digit
     config.sampling.second_sigma = 2.0
     config.sampling.num_images = 100  # in ten columns, one per digit
     config.logging.every_steps = 500

@@ -1,8 +1,8 @@
-"""ECT (Geng et al., 2024): a diffusion model tuned to a consistency model, FID 3.60 / 2.11.
+"""ECT (Geng et al., 2024): a diffusion model tuned into a consistency model, FID 3.60 / 2.11.
 
-Starts from --init_from=RUN, of `configs/edm.py` (`:ddpmpp`, or in the same form), or imported;
-without, it trains from random weights. The forms are those of `configs/others.py`; what differs
-from `configs/base.py`. The paper's values as others restate them.
+Starts from --init_from=RUN, trained by `configs/edm.py` (`:ddpmpp`, or in the same form), or
+imported; without it, from random weights. Forms as in `configs/others.py`; only differences from
+`configs/base.py` are given. Values of the paper are as others restate them.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,7 @@ from configs import others
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `smoke`, `digits` and `fashion_mnist`."""
+    """Return the config, or its forms `smoke`, `digits` and `fashion_mnist`."""
     config = others.begin(form)
     others.set_continuous(config)
     sigma_data = config.precondition.get_ref("sigma_data")

@@ -1,9 +1,9 @@
-"""The diffusion model that CD distils, and ECT and sCM start from: EDM (Karras et al., 2022).
+"""EDM (Karras et al., 2022): the diffusion model that CD distils and ECT and sCM start from.
 
-`full` is the NCSN++ that CM's authors trained on CIFAR-10, without EDM's augmentation;
-`ddpmpp` the network that ECT and sCM start from, and `trigflow`, `trigflow_digits` and
-`trigflow_fashion_mnist` the same model with the scalings of sCM. The other forms are those of
-`configs/others.py`; what differs from `configs/base.py`.
+`full` is the NCSN++ that CM's authors trained on CIFAR-10, without EDM's augmentation; `ddpmpp` has
+the network that ECT and sCM start from, and `trigflow`, `trigflow_digits` and
+`trigflow_fashion_mnist` the preconditioning of sCM. Other forms as in `configs/others.py`; only
+differences from `configs/base.py` are given.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ TRIGFLOW = {
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or one of its other forms."""
+    """Return the config, or one of its other forms."""
     base.check_form(form, "smoke", "digits", "fashion_mnist", "ddpmpp", *TRIGFLOW)
     if form in TRIGFLOW:
         config = get_config(TRIGFLOW[form])
@@ -30,7 +30,7 @@ def get_config(form: str = "full") -> ConfigDict:
     config.optimizer.name = "adam"  # EDM, Table 7 [code]
     config.model.dropout = 0.13  # EDM, Table 7 [code]
     config.model.fourier_scale = 16.0  # CM [code]
-    # EDM has 10 of 200 Mimg.
+    # In EDM 10 of 200 Mimg.
     config.optimizer.warm_up_steps = config.get_oneway_ref("total_steps") // 20
     if form in ("full", "ddpmpp"):
         others.set_paper(

@@ -1,7 +1,7 @@
-"""Emoji, 32x32, without labels: NCSN++ of 14.1 million parameters.
+"""Emoji, 32x32, without labels: NCSN++ with 14.1 million parameters.
 
-Sized for one GPU in a day; `:hour` is a network of 0.75 million parameters for two CPU cores. What
-differs from `configs/base.py`; none of it is from the paper.
+Takes one GPU a day; `:hour` has a network of 0.75 million parameters for two CPU cores. Only
+differences from `configs/base.py` are given; none are from the paper.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from configs import base, cifar10_ict
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `smoke` and `hour`."""
+    """Return the config, or its forms `smoke` and `hour`."""
     base.check_form(form, "smoke", "hour")
     config = cifar10_ict.get_config()
     base.make_own(config, name="emoji", image_size=32)

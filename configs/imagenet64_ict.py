@@ -1,6 +1,6 @@
-"""iCT on ImageNet 64x64: ADM of 282 million parameters, FID 4.02 / 3.20 in the paper.
+"""iCT on ImageNet 64x64: ADM with 282 million parameters, FID 4.02 / 3.20 in the paper.
 
-What differs from `configs/base.py`, where the marks in brackets are explained.
+Only differences from `configs/base.py` are given, which explains the marks in brackets.
 """
 
 from ml_collections import ConfigDict
@@ -9,10 +9,10 @@ from configs import base
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `smoke` and `narrow`."""
+    """Return the config, or its forms `smoke` and `narrow`."""
     base.check_form(form, "smoke", "narrow")
     config = base.get_config()
-    # Box-halved, bicubic, cropped as ADM does it [code], not the downsampled ImageNet 64x64.
+    # Resized and cropped as ADM does [code]; not the data set "downsampled ImageNet 64x64".
     config.data.name = "tfds:imagenet64"
     config.image_shape = (64, 64, 3)
     config.total_steps = 800_000  # iCT, Appendix [recalled]
@@ -25,9 +25,9 @@ def get_config(form: str = "full") -> ConfigDict:
     config.model.num_res_blocks = 3  # CM [code]
     config.model.attention_resolutions = (32, 16, 8)  # CM [code]
     config.model.head_channels = 64  # CM [code]
-    # iCT removes AdaGN [restated]; that the embedding is added instead is inferred.
+    # iCT removes AdaGN [restated]; adding the embedding instead is our inference.
     config.model.scale_shift_norm = False
-    # The paper's remark on the embedding holds for 1 only [derived]; CM has 1000 [code].
+    # What the paper says of the embedding is true only for 1 [derived]; CM has 1000 [code].
     config.model.c_noise_multiplier = 1.0
     config.model.dropout = 0.2  # iCT, Appendix [restated]
     config.model.dropout_max_resolution = 16  # iCT, Appendix [restated]
@@ -39,7 +39,7 @@ def get_config(form: str = "full") -> ConfigDict:
         base.make_smoke(config, channels=64, num_classes=10, **base.SHALLOW)
     elif form == "narrow":
         base.make_narrow(config, channels=64, num_res_blocks=1, num_classes=10)
-        # The same levels of the network, of images half the size.
+        # The same levels of the network, for images of half the size.
         config.model.update({"attention_resolutions": (16, 8, 4), "dropout_max_resolution": 8})
         config.batch_size = 16
     return config

@@ -1,6 +1,6 @@
 """iCT-deep on ImageNet 64x64: 473 million parameters, FID 3.25 / 2.77 in the paper.
 
-What differs from iCT; the marks in brackets are explained in `configs/base.py`.
+Only differences from iCT are given; `configs/base.py` explains the marks in brackets.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from configs import base, imagenet64_ict
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its `smoke` form."""
+    """Return the config, or its `smoke` form."""
     base.check_form(form, "smoke")
     config = imagenet64_ict.get_config(form)
     config.sampling.second_sigma = 0.973  # iCT, Appendix [recalled], on the grid of 1281 [derived]

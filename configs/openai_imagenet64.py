@@ -1,7 +1,7 @@
-"""The ImageNet 64x64 networks that OpenAI released with CM: CD and CT; as `:edm` the EDM network.
+"""ImageNet 64x64 networks that OpenAI released with CM: CD and CT; `:edm` is the EDM network.
 
-For importing their weights. What differs from iCT; the marks in brackets are explained in
-`configs/base.py`.
+For importing their weights. Only differences from iCT are given; `configs/base.py` explains the
+marks in brackets.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from configs import base, imagenet64_ict
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its form `edm`."""
+    """Return the config, or its form `edm`."""
     base.check_form(form, "edm")
     config = imagenet64_ict.get_config()
     config.model.scale_shift_norm = True  # CM [code]

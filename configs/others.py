@@ -1,8 +1,8 @@
-"""What the configs of the other objectives begin with, in each of their forms.
+"""Common parts of the configs of the other objectives, in each of their forms.
 
-`full` is CIFAR-10 at the published values, `smoke` runs in seconds, `digits` and `fashion_mnist`
-train the networks of `digits.py` and `fashion_mnist.py:hour`, for two CPU cores. The marks in
-brackets are explained in `base.py`.
+`full` is CIFAR-10 with the published values, `smoke` runs in seconds, `digits` and `fashion_mnist`
+train the networks of `digits.py` and `fashion_mnist.py:hour` on two CPU cores. `base.py` explains
+the marks in brackets.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from configs import base, cifar10_ict, digits, fashion_mnist
 
 
 def begin(form: str, *others: str) -> ConfigDict:
-    """iCT's config in a form, of which `others` are full too, without what is its objective's."""
+    """Return iCT's config in a form, without its objective; `others` are variants of `full`."""
     base.check_form(form, *others, "smoke", "digits", "fashion_mnist")
     config = {
         **dict.fromkeys(("full", *others), cifar10_ict.get_config),
@@ -25,19 +25,19 @@ def begin(form: str, *others: str) -> ConfigDict:
 
 
 def set_levels(config: ConfigDict, curriculum: str, **levels) -> None:
-    """The levels of CM: uniformly drawn pairs of N(k) levels."""
+    """Set the levels of CM: uniformly drawn pairs of N(k) levels."""
     config.discretization.update({"curriculum": curriculum, "noise_law": "uniform", **levels})
     del config.discretization.p_mean
     del config.discretization.p_std
 
 
 def set_continuous(config: ConfigDict) -> None:
-    """All levels between two; a grid remains for searching the second level of sampling."""
+    """Set continuous levels; a grid remains for the search of the second level of sampling."""
     set_levels(config, "constant")
 
 
 def set_paper(config: ConfigDict, **training) -> None:
-    """The run as published: batch size, steps, learning rate, moving average."""
+    """Set the published batch size, steps, learning rate and EMA decay."""
     config.batch_size = training.pop("batch_size")
     config.total_steps = training.pop("total_steps")
     config.training.ema_decay = training.pop("ema_decay")
@@ -45,7 +45,7 @@ def set_paper(config: ConfigDict, **training) -> None:
 
 
 def set_lpips(config: ConfigDict) -> None:
-    """The metric LPIPS, of two files of weights that the user has."""
+    """Set the metric LPIPS, from two files of weights that the user provides."""
     config.objective.metric = "lpips"  # CM, Section 5 [read]
     config.lpips = ConfigDict()
     config.lpips.vgg_weights = placeholder(str)
@@ -55,7 +55,7 @@ def set_lpips(config: ConfigDict) -> None:
 
 
 def set_ddpmpp(config: ConfigDict) -> None:
-    """DDPM++ of 55.7 million parameters, with positional features."""
+    """Set the DDPM++ with 55.7 million parameters and a positional embedding."""
     config.model.update(
         {"name": "ddpmpp", "embedding": "positional"}  # EDM [recalled]; ECT, sCM [restated, read]
     )

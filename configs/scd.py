@@ -1,8 +1,8 @@
 """sCD (Lu & Song, 2025): continuous-time distillation; FID 3.66 / 2.52.
 
-Distils a diffusion model with the same scalings: --config.diffusion_from=RUN, of
-`configs/edm.py:trigflow` (in the same form). The network is `configs/sct.py`'s, without the
-paper's double normalisation. The forms are those of `configs/others.py`.
+Distils a diffusion model with the same preconditioning: --config.diffusion_from=RUN, trained by
+`configs/edm.py:trigflow` (in the same form). The network is that of `configs/sct.py`, without the
+paper's double normalisation. Forms as in `configs/others.py`.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,7 @@ from configs import others, sct
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `smoke`, `digits` and `fashion_mnist`."""
+    """Return the config, or its forms `smoke`, `digits` and `fashion_mnist`."""
     config = sct.get_config(form)
     config.objective.name = "scd"
     config.objective.p_std = 1.4  # Appendix G.2 [read]

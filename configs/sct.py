@@ -1,9 +1,9 @@
 """sCT (Lu & Song, 2025): continuous-time consistency training; FID 3.09 in one step.
 
-The variant of the paper's comparison with ECT (Appendix E.3), whose DDPM++ has no double
-normalisation. The paper starts from --init_from=RUN, of `configs/edm.py:trigflow` (in the same
-form); without, it trains from random weights. The forms are those of `configs/others.py`; what
-differs from `configs/base.py`.
+The variant in the paper's comparison with ECT (Appendix E.3), whose DDPM++ has no double
+normalisation. Like the paper, starts from --init_from=RUN, trained by `configs/edm.py:trigflow` (in
+the same form); without it, from random weights. Forms as in `configs/others.py`; only differences
+from `configs/base.py` are given.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from configs import others
 
 
 def get_config(form: str = "full") -> ConfigDict:
-    """The config, or its forms `smoke`, `digits` and `fashion_mnist`."""
+    """Return the config, or its forms `smoke`, `digits` and `fashion_mnist`."""
     config = others.begin(form)
     others.set_continuous(config)
     sigma_data = config.precondition.get_ref("sigma_data")

@@ -12,9 +12,9 @@ from experiments.jobs import Job, check, fingerprint, finish, losses, saved_step
 
 SAVED_AFTER_SIGTERM, NOT_SAVED, DIVERGED = 75, 74, 3
 GRACE_SECS = 30
-"""From SIGTERM to the end of the process: the default of SLURM and of Kubernetes."""
+"""Limit from SIGTERM to the end of the process: the default of SLURM and of Kubernetes."""
 PEER_SECS = 120
-"""From the death of one process to the end of the others."""
+"""Limit from the death of one process to the end of the others."""
 
 
 class Trials:

@@ -1,1 +1,1 @@
-"""What `docs/evidence.md` rests on: runs, their results as JSON, tables and figures."""
+"""Evidence of `docs/evidence.md`: runs, their results as JSON, tables and figures."""
