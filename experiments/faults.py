@@ -16,6 +16,7 @@ root, to mount a small file system; without it they are left out, and the output
 
 import argparse
 import dataclasses
+import functools
 import os
 import re
 import subprocess
@@ -208,6 +209,7 @@ def train_with_nan(step: int, workdir: str) -> None:
 
     make = training.make_train_step
 
+    @functools.wraps(make)  # the config is checked against its signature
     def make_faulty(*arguments, **options):
         train_step = make(*arguments, **options)
 

@@ -1,7 +1,7 @@
 # Sourced by the launchers: help, errors, settings from the environment.
 # shellcheck shell=bash
 
-# Prints the comment at the head of the script.
+# Print the comment at the head of the script.
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 
 fail() {
@@ -24,12 +24,12 @@ need_number() {
   [[ ${!1} =~ ^(0|[1-9][0-9]{0,8})$ ]] || fail "$1=${!1} must be a whole number from 0; set it, as in export $1=$2."
 }
 
-# need_python INTERPRETER: it must be there.
+# need_python INTERPRETER: it must exist.
 need_python() {
-  command -v "$1" >/dev/null || fail "the interpreter '$1' is not there; set PYTHON, as in export PYTHON=.venv/bin/python."
+  command -v "$1" >/dev/null || fail "the interpreter '$1' was not found; set PYTHON, as in export PYTHON=.venv/bin/python."
 }
 
-# need_flags FLAGS...: what the training is called with; several hosts can only share a bucket.
+# need_flags FLAGS...: the flags of the training; several hosts can share nothing but a bucket.
 need_flags() {
   [[ " $*" =~ " --config"[=\ ] ]] ||
     fail "--config is missing; give it, as in --config=configs/cifar10_ict.py."
@@ -37,7 +37,7 @@ need_flags() {
     fail "--workdir must be a bucket that all hosts reach; give it, as in --workdir=gs://BUCKET/RUN."
 }
 
-# quoted WORDS...: the words as one line that a shell reads back.
+# quoted WORDS...: the words in one line, quoted for a shell.
 quoted() {
   local line
   printf -v line ' %q' "$@"

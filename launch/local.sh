@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Trains in several processes on this machine, which meet over loopback.
+# Train in several processes on this machine, connected over loopback.
 #
 #   launch/local.sh PROCESSES TRAIN_FLAGS...
 #   PYTHON=.venv/bin/python launch/local.sh 2 --config=configs/digits.py --workdir=runs/digits
 #
-# GPUs, if there are any, are shared out equally; CUDA_VISIBLE_DEVICES limits them. Each line of
-# output begins with the number of its process. SIGTERM and Ctrl-C are passed on, and the script
-# waits until all have saved. Its exit code is that of the process that failed first; 75 means
+# GPUs, if there are any, are divided equally; CUDA_VISIBLE_DEVICES limits them. Each line of output
+# begins with the number of its process. SIGTERM and Ctrl-C are forwarded, and the script waits
+# until all processes have saved. Its exit code is that of the process that failed first; 75 means
 # saved after SIGTERM or Ctrl-C: run the same command again.
 #
 # environment: PYTHON            the interpreter; default python
-#              ICT_GRACE_SECS    when one process has failed, the others are stopped after this;
-#                                default 90, in which they notice by themselves
+#              ICT_GRACE_SECS    time until the others are stopped when one process has failed;
+#                                default 90, in which they usually notice by themselves
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -41,7 +41,7 @@ count_gpus() {
     visible=(/dev/nvidia[0-9]*)
   fi
   gpus=0
-  for gpu in "${visible[@]}"; do # CUDA sees those before the first that is none, as -1
+  for gpu in "${visible[@]}"; do # CUDA sees those before the first invalid one, as -1
     [[ $gpu =~ ^([0-9]+|GPU-.+|MIG-.+|/dev/nvidia[0-9]+)$ ]] || break
     gpus=$((gpus + 1))
   done
@@ -53,7 +53,7 @@ count_gpus
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export JAX_COORDINATOR_ADDRESS=127.0.0.1:$port JAX_NUM_PROCESSES=$count
 
-# A Ctrl-C of the terminal reaches these too: they go on until the output ends.
+# Ctrl-C in the terminal reaches these too: they go on until the output ends.
 numbered() (
   trap '' INT TERM
   exec sed -u "s/^/[$1] /"
@@ -81,7 +81,7 @@ done
 signal_all() { kill -s "$1" "${processes[@]}" 2>/dev/null || true; }
 # Whatever ends this script, no process is left behind.
 trap '((${#processes[@]} == 0)) || signal_all KILL' EXIT
-# As SIGTERM, for the processes may have seen the Ctrl-C too, and a second one does not save.
+# Forward SIGTERM: the processes may have seen the Ctrl-C too, and a second one does not save.
 trap 'signal_all TERM' INT TERM
 
 code=0

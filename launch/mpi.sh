@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Trains in several processes that Open MPI (version 4) starts.
+# Train in several processes started by Open MPI (version 4).
 #
 #   launch/mpi.sh PROCESSES TRAIN_FLAGS...
 #   MPIRUN_OPTIONS='--hostfile hosts --map-by ppr:1:node' \
 #     launch/mpi.sh 2 --config=configs/cifar10_ict.py --workdir=/shared/RUN
 #
-# Run it on the first host of the hostfile: process 0 is looked for where mpirun runs. Where that
-# host has several networks, choose one: --mca oob_tcp_if_include eth0. On one machine:
+# Run it on the first host of the hostfile: process 0 is expected where mpirun runs. If that host
+# has several networks, choose one: --mca oob_tcp_if_include eth0. On one machine:
 # MPIRUN_OPTIONS='--oversubscribe --mca oob_tcp_if_include lo --mca btl_tcp_if_include lo'.
-# The processes of a host share its GPUs equally. SIGTERM and Ctrl-C are passed on, and the script
-# waits until all have saved. Its exit code is that of the process that failed first; 75 means saved
-# after SIGTERM or Ctrl-C: run the same command again.
+# The processes of a host share its GPUs equally. SIGTERM and Ctrl-C are forwarded, and the script
+# waits until all processes have saved. Its exit code is that of the process that failed first; 75
+# means saved after SIGTERM or Ctrl-C: run the same command again.
 #
 # environment: PYTHON            the interpreter, the same path on all hosts; default python
 #              MPIRUN_OPTIONS    more options of mpirun, separated by spaces
-#              JAX_*, XLA_*, LIBTPU_*, NCCL_*, ICT_*, PYTHONPATH are passed on to all hosts
+#              JAX_*, XLA_*, LIBTPU_*, NCCL_*, ICT_*, PYTHONPATH are forwarded to all hosts
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -28,14 +28,14 @@ need_python "${PYTHON:-python}"
 command -v mpirun >/dev/null || fail "mpirun is not installed; install Open MPI, as in apt-get install openmpi-bin."
 
 read -ra options <<<"${MPIRUN_OPTIONS:-}"
-# No process is bound to a core, and none is killed because another has ended before it.
+# Processes are not bound to cores, and not killed when another one ends.
 options+=(--bind-to none --tag-output --mca orte_abort_on_non_zero_status 0)
 for name in $(compgen -e | grep -E '^((JAX|XLA|LIBTPU|NCCL|ICT)_|PYTHONPATH$)'); do
   options+=(-x "$name")
 done
 
-# mpirun kills on SIGTERM; SIGUSR1 it passes on, and this turns it into SIGTERM for the training.
-# mpirun's own exit code says nothing of processes that it may not abort: they say it themselves.
+# mpirun kills on SIGTERM but forwards SIGUSR1, which this turns into SIGTERM for the training. Its
+# exit code ignores processes that it may not abort, so they print their own.
 # shellcheck disable=SC2016
 worker='(trap "" USR1; exec "$@") & child=$!
 trap "kill -TERM $child" USR1

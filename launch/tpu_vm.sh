@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains on Cloud TPU VMs: one slice, or several slices as one queued resource.
+# Train on Cloud TPU VMs: one slice, or several slices as one queued resource.
 #
 #   launch/tpu_vm.sh create [--spot] [FLAGS of gcloud compute tpus queued-resources create]
-#   launch/tpu_vm.sh status | wait             its state; wait returns when it is ACTIVE
-#   launch/tpu_vm.sh install [GIT_URL [REF]]   on all hosts: this tree, or a repository
+#   launch/tpu_vm.sh status | wait             print its state; wait until it is ACTIVE
+#   launch/tpu_vm.sh install [GIT_URL [REF]]   on all hosts: this source tree, or a repository
 #   launch/tpu_vm.sh run TRAIN_FLAGS...        on all hosts, in the background
-#   launch/tpu_vm.sh logs [HOST]               follows the log of a host of the first slice
-#   launch/tpu_vm.sh stop                      SIGTERM: it saves, and exits with 75
+#   launch/tpu_vm.sh logs [HOST]               follow the log of a host of the first slice
+#   launch/tpu_vm.sh stop                      send SIGTERM: it saves, and exits with 75
 #   launch/tpu_vm.sh delete
 #
 # To resume, run the same command again; after a pre-emption create, wait and install first.
@@ -43,7 +43,7 @@ queued() { gcloud compute tpus queued-resources "$1" "$ICT_NAME" "${place[@]}" "
 
 state() { queued describe --format='value(state.state)'; }
 
-# On all slices at the same time; fails if one does.
+# Run a command on all slices at the same time; fail if it fails on one.
 on_all_hosts() {
   local job jobs=() failed=0
   for node in "${nodes[@]}"; do
@@ -60,7 +60,7 @@ create() {
   local now naming
   now=$(state 2>/dev/null || true)
   case $now in
-    SUSPENDED | FAILED) queued delete --force --quiet ;; # what a pre-emption leaves
+    SUSPENDED | FAILED) queued delete --force --quiet ;; # left by a pre-emption
     ?*) fail "$ICT_NAME exists and is $now; go on with launch/tpu_vm.sh wait, or launch/tpu_vm.sh delete it." ;;
   esac
   naming=(--node-id="$ICT_NAME")
@@ -74,7 +74,7 @@ wait_until_active() {
   need_number ICT_POLL_SECS 30
   while now=$(state); [[ $now != ACTIVE ]]; do
     [[ $now != FAILED && $now != SUSPEND* ]] ||
-      fail "$ICT_NAME is $now; ask again, as in launch/tpu_vm.sh create."
+      fail "$ICT_NAME is $now; request it again, as in launch/tpu_vm.sh create."
     [[ $now == "$before" ]] || echo "$now"
     before=$now
     sleep "$ICT_POLL_SECS"
@@ -82,7 +82,7 @@ wait_until_active() {
   echo ACTIVE
 }
 
-# The images have Python 3.10; uv brings a newer one.
+# The images have Python 3.10; uv installs a newer one.
 # shellcheck disable=SC2016
 SETUP='cd ict_jax && export PIP_BREAK_SYSTEM_PACKAGES=1 &&
 python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --clear --python=3.11 .venv &&
@@ -108,7 +108,7 @@ run() {
   need_flags "$@"
   local train
   train="$(quoted "${PYTHON:-.venv/bin/python}" -m ict_jax.cli.train "$@") & echo \$! >train.pid; code=0; wait \$! || code=\$?; echo exit code \$code"
-  on_all_hosts "cd ict_jax && if kill -0 \$(cat train.pid 2>/dev/null) 2>/dev/null; then echo it runs already >&2; exit 1; fi; nohup setsid bash -c $(quoted "$train") </dev/null >>train.log 2>&1 &"
+  on_all_hosts "cd ict_jax && if kill -0 \$(cat train.pid 2>/dev/null) 2>/dev/null; then echo it is already running >&2; exit 1; fi; nohup setsid bash -c $(quoted "$train") </dev/null >>train.log 2>&1 &"
 }
 
 # shellcheck disable=SC2016

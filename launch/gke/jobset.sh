@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Trains on TPU slices of a GKE cluster, as a JobSet; kubectl must point to the cluster.
+# Train on TPU slices of a GKE cluster, as a JobSet; kubectl must point to the cluster.
 #
-#   launch/gke/jobset.sh TRAIN_FLAGS...           fills jobset.yaml in and applies it
-#   launch/gke/jobset.sh --print TRAIN_FLAGS...   prints it instead
+#   launch/gke/jobset.sh TRAIN_FLAGS...           fill in jobset.yaml and apply it
+#   launch/gke/jobset.sh --print TRAIN_FLAGS...   print it instead
 #
-# Pre-empted pods are started again by the JobSet. When it has failed or is complete, the same
-# command starts it anew, and the training resumes from its work directory.
+# The JobSet restarts pre-empted pods. Once it has failed or completed, the same command starts it
+# anew, and training resumes from its work directory.
 #
 # environment: ICT_NAME              name of the JobSet
 #              ICT_IMAGE             container image with this package, see Dockerfile
-#              ICT_TPU_ACCELERATOR   as tpu-v5-lite-podslice
-#              ICT_TPU_TOPOLOGY      as 4x4
-#              ICT_HOSTS             hosts (VMs) per slice, as 4
+#              ICT_TPU_ACCELERATOR   e.g. tpu-v5-lite-podslice
+#              ICT_TPU_TOPOLOGY      e.g. 4x4
+#              ICT_HOSTS             hosts (VMs) per slice, e.g. 4
 #              ICT_SLICES            default 1
 #              ICT_CHIPS             per host, default 4
 #              ICT_MAX_RESTARTS      default 10
-#              ICT_GRACE_SECS        to save after SIGTERM, default 300
+#              ICT_GRACE_SECS        time to save after SIGTERM, default 300
 
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Trains on a GKE cluster that xpk has made: the JobSet of jobset.sh, as xpk writes it.
+# Train on a GKE cluster made by xpk: the JobSet of jobset.sh, as xpk writes it.
 #
 #   launch/gke/xpk.sh TRAIN_FLAGS...
 #
-# The workload restarts itself after a pre-emption or the loss of a host, not after a mistake in
-# the input (exit code 1) or a divergence (3). When it has failed or is complete, delete it
-# (xpk workload delete) and run the same command again; the training resumes.
+# The workload restarts after a pre-emption or the loss of a host, but not after a mistake in the
+# input (exit code 1) or a divergence (3). Once it has failed or completed, delete it
+# (xpk workload delete) and run the same command again; training resumes.
 #
 # environment: ICT_NAME, ICT_CLUSTER, ICT_PROJECT, ICT_ZONE   workload, cluster, project, zone
 #              ICT_IMAGE          container image with this package, see Dockerfile
-#              ICT_TPU_TYPE       as v5litepod-16
+#              ICT_TPU_TYPE       e.g. v5litepod-16
 #              ICT_SLICES         default 1
 #              ICT_MAX_RESTARTS   default 10
-#              ICT_GRACE_SECS     to save after SIGTERM, default 300
+#              ICT_GRACE_SECS     time to save after SIGTERM, default 300
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
@@ -29,9 +29,10 @@ for name in ICT_SLICES ICT_GRACE_SECS; do need_count "$name"; done
 need_number ICT_MAX_RESTARTS 10
 need_flags "$@"
 
-# exec: xpk sends SIGTERM to the shell that this runs in. Started again after: 71, others were lost
-# or did not come; 74, a checkpoint could not be written; 75, saved after SIGTERM; and what xpk adds,
-# 42 and 127 to 255, as 134 of a process that JAX aborts. Not after 1, a mistake, and 3, diverged.
+# exec: xpk sends SIGTERM to the shell that this runs in. It is restarted after 71, processes were
+# lost or did not start; 74, a checkpoint could not be written; 75, saved after SIGTERM; and by xpk
+# itself after 42 and 127 to 255, such as 134 of a process that JAX aborts. It is not restarted after
+# 1, a mistake, and 3, diverged.
 exec xpk workload create \
   --workload="$ICT_NAME" --cluster="$ICT_CLUSTER" --project="$ICT_PROJECT" --zone="$ICT_ZONE" \
   --tpu-type="$ICT_TPU_TYPE" --num-slices="$ICT_SLICES" --docker-image="$ICT_IMAGE" \

@@ -84,7 +84,7 @@ def test_wait_goes_on_until_the_state_changes(tmp_path):
 def test_wait_gives_up(state, tmp_path):
     result = Stubs(tmp_path, "gcloud", describe=state).run("tpu_vm.sh", "wait", **SET)
     assert result.returncode == 1
-    assert result.stderr == f"error: run is {state}; ask again, as in launch/tpu_vm.sh create.\n"
+    assert result.stderr == f"error: run is {state}; request it again, as in launch/tpu_vm.sh create.\n"
 
 
 def of_all_workers(calls, node):
@@ -186,7 +186,7 @@ def test_run_and_stop_on_a_host(tmp_path):
     wait_for_start(1)
     assert log.read_text() == f"{['-m', 'ict_jax.cli.train', *FLAGS, odd]}\n"
     result = run()
-    assert result.returncode == 1 and "it runs already" in result.stderr
+    assert result.returncode == 1 and "it is already running" in result.stderr
     result = stubs.run("tpu_vm.sh", "stop", **SET)
     assert result.returncode == 0 and result.stdout == "exit code 75\n", result.stderr
     assert log.read_text().endswith("saved\nexit code 75\n")

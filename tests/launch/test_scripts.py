@@ -22,7 +22,7 @@ def test_shellcheck_finds_nothing():
 def test_help(name, tmp_path):
     result = Stubs(tmp_path).run(name, "--help")
     assert result.returncode == 0 and not result.stderr
-    assert result.stdout.startswith("Trains ")
+    assert result.stdout.startswith("Train ")
     assert f"launch/{name} " in result.stdout
     for setting in re.findall(r"ICT_[A-Z_]+", (LAUNCH / name).read_text()):
         assert setting in result.stdout, setting
@@ -78,15 +78,15 @@ MISTAKES = [
     ("tpu_vm.sh", ("wait",), {"ICT_POLL_SECS": "1.5"}, "ICT_POLL_SECS=1.5 must be a whole number"),
     ("local.sh", ("2", *FLAGS), {"ICT_GRACE_SECS": "abc"}, "ICT_GRACE_SECS=abc must be a whole"),
     ("local.sh", ("2", *FLAGS), {"ICT_GRACE_SECS": "1.5"}, "ICT_GRACE_SECS=1.5 must be a whole"),
-    ("local.sh", ("2", *FLAGS), {"PYTHON": "/nowhere/python"}, "'/nowhere/python' is not there"),
-    ("mpi.sh", ("2", *FLAGS), {"PYTHON": "/nowhere/python"}, "'/nowhere/python' is not there"),
+    ("local.sh", ("2", *FLAGS), {"PYTHON": "/nowhere/python"}, "'/nowhere/python' was not found"),
+    ("mpi.sh", ("2", *FLAGS), {"PYTHON": "/nowhere/python"}, "'/nowhere/python' was not found"),
     ("tpu_vm.sh", (), {}, "the first argument is '', expected create, status"),
     ("tpu_vm.sh", ("start",), {}, "the first argument is 'start', expected create"),
     ("local.sh", (), {}, "the first argument is '', expected the number of processes, as in"),
     ("local.sh", FLAGS, {}, "expected the number of processes, as in launch/local.sh 2"),
     ("local.sh", ("0", *FLAGS), {}, "the first argument is '0', expected"),
     ("mpi.sh", FLAGS, {}, "expected the number of processes, as in launch/mpi.sh 2"),
-    ("slurm.sbatch", FLAGS, {}, "this is no SLURM job; submit it, as in sbatch launch"),
+    ("slurm.sbatch", FLAGS, {}, "this is not a SLURM job; submit it, as in sbatch launch"),
     (
         "local.sh",
         ("2", *FLAGS),
