@@ -2,7 +2,7 @@
 
 import itertools
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,24 +30,8 @@ STEPS = 81
 DENOISER = "the mean of the data given x"
 
 
-class PoolScorer(Protocol):
-    """Scorer of pools of samples, uint8 [n, h, w, c], against held-out data."""
-
-    def floor(self) -> dict[str, float]:
-        """Score data against data."""
-        ...
-
-    def score(self, pool: np.ndarray) -> dict[str, float]:
-        """Score a pool."""
-        ...
-
-    def validation_distance(self, pool: np.ndarray) -> float:
-        """Return the distance by which the second level is chosen."""
-        ...
-
-
 class HeldOutPools:
-    """Scorer of pools of images by the protocol held-out; scores are numbers by name."""
+    """Scorer of pools of images, uint8 [n, h, w, c], by the protocol held-out."""
 
     def __init__(self, dataset: Dataset, num_samples: int):
         mesh = parallel.make_mesh(num_devices=1)
@@ -82,7 +66,7 @@ class Judge:
 
     def __init__(
         self,
-        scorer: PoolScorer,
+        scorer: HeldOutPools | MixtureScorer,
         truth: oracle.Truth | None = None,
         references: dict[str, dict[str, float]] | None = None,
         num_samples: int = NUM_SAMPLES,

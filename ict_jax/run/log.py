@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from ict_jax.core.errors import Diverged, require
-from ict_jax.run.writers import EventWriter, MetricWriter, ProgressWriter
+from ict_jax.run.writers import EventWriter, ProgressWriter
 from ict_jax.runtime.console import say
 from ict_jax.runtime.processes import is_main
 from ict_jax.training.step import Metrics
@@ -28,7 +28,7 @@ class RunLog:
         every_steps: int = 100,
         samples_every_steps: int = 5000,
     ):
-        """Open the writers.
+        """Open the event file.
 
         Args:
           workdir: directory for the TensorBoard events.
@@ -40,17 +40,14 @@ class RunLog:
         Raises:
           ArgumentError: a number below 1.
         """
-        for name, steps in {
-            "every_steps": every_steps,
-            "samples_every_steps": samples_every_steps,
-        }.items():
-            require(steps >= 1, f"logging.{name}={steps} must be at least 1.")
+        steps = {"every_steps": every_steps, "samples_every_steps": samples_every_steps}
+        for name, value in steps.items():
+            require(value >= 1, f"logging.{name}={value} must be at least 1.")
         self.every_steps = every_steps
         self.samples_every_steps = samples_every_steps
         self._batch_size = batch_size
-        self._writers: list[MetricWriter] = []
-        if is_main():
-            self._writers = [ProgressWriter(total_steps), EventWriter(workdir)]
+        self._progress = ProgressWriter(total_steps)
+        self._events = EventWriter(workdir) if is_main() else None
 
     def start_clock(self, step: int, *, peak_steps_per_sec: float | None = None) -> None:
         """Start measuring rates.
@@ -88,31 +85,30 @@ class RunLog:
         scalars["perf/images_per_sec"] = steps_per_sec * self._batch_size
         if self._peak_steps_per_sec is not None:
             scalars["perf/utilisation"] = steps_per_sec / self._peak_steps_per_sec
-        self._write(step, scalars)
+        if self._events is not None:
+            self._progress.write_scalars(step, scalars)
+            self._events.write_scalars(step, scalars)
 
     def write_scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Write the scores of an evaluation during training."""
         say(f"step {step:>7,}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-        self._write(step, {f"eval/{k}": v for k, v in scores.items()})
-
-    def _write(self, step: int, scalars: Mapping[str, float]) -> None:
-        for writer in self._writers:
-            writer.write_scalars(step, scalars)
+        if self._events is not None:
+            self._events.write_scalars(step, {f"eval/{k}": v for k, v in scores.items()})
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Write images uint8 [h, w, 3]."""
-        for writer in self._writers:
-            writer.write_images(step, {f"samples/{k}": v for k, v in images.items()})
+        if self._events is not None:
+            self._events.write_images(step, {f"samples/{k}": v for k, v in images.items()})
 
     def flush(self) -> None:
         """Wait until everything is written, to a bucket too."""
-        for writer in self._writers:
-            writer.flush()
+        if self._events is not None:
+            self._events.flush()
 
     def close(self) -> None:
-        """Flush and close the writers."""
-        for writer in self._writers:
-            writer.close()
+        """Flush and close the event file."""
+        if self._events is not None:
+            self._events.close()
 
 
 def check_metrics(step: int, window: Metrics, last_good: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from etils import epath
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
@@ -15,23 +15,6 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from ict_jax.evaluation.grids import encode_png
 from ict_jax.runtime.console import format_secs, not_essential, say
 from ict_jax.runtime.storage import is_remote
-
-
-class MetricWriter(Protocol):
-    """Interface of writers; those of `clu.metric_writers` have it too."""
-
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Write one value per name."""
-
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Write one uint8 image [h, w, 3] per name."""
-
-    def flush(self) -> None:
-        """Wait until everything is written."""
-
-    def close(self) -> None:
-        """Flush and close."""
-
 
 UPLOAD_SECS = 120
 """Time between uploads of TensorBoard events to a bucket."""
@@ -124,9 +107,7 @@ class ProgressWriter:
         self._total_steps = total_steps
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Print the report if it is one of training."""
-        if "train/loss" not in scalars:
-            return
+        """Print the report of a step."""
         rate = scalars["perf/steps_per_sec"]
         left = format_secs((self._total_steps - step) / rate)
         share, levels = scalars.get("perf/utilisation"), scalars.get("train/num_scales")
@@ -138,11 +119,3 @@ class ProgressWriter:
             + ("" if share is None else f"{share:.0%} of peak  ")
             + f"{left} left"
         )
-
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def flush(self) -> None:
-        """Do nothing; nothing is buffered."""
-
-    close = flush
