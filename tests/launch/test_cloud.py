@@ -84,7 +84,8 @@ def test_wait_goes_on_until_the_state_changes(tmp_path):
 def test_wait_gives_up(state, tmp_path):
     result = Stubs(tmp_path, "gcloud", describe=state).run("tpu_vm.sh", "wait", **SET)
     assert result.returncode == 1
-    assert result.stderr == f"error: run is {state}; request it again, as in launch/tpu_vm.sh create.\n"
+    message = f"run is {state}; request it again, as in launch/tpu_vm.sh create."
+    assert result.stderr == f"error: {message}\n"
 
 
 def of_all_workers(calls, node):
