@@ -16,11 +16,8 @@ from ict_jax.evaluation.grids import encode_png
 from ict_jax.runtime.console import format_secs, not_essential, say
 from ict_jax.runtime.storage import is_remote
 
-UPLOAD_SECS = 120
-"""Time between uploads of TensorBoard events to a bucket."""
-
-UPLOAD_BYTES = 8 * 2**20
-"""Size from which an event file in a bucket is left alone and a new one begun."""
+UPLOAD_SECS = 120  # between uploads of TensorBoard events to a bucket
+UPLOAD_BYTES = 8 * 2**20  # from which an event file in a bucket is left alone and a new one begun
 
 
 class EventWriter:

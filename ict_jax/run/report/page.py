@@ -15,12 +15,8 @@ from ict_jax.run.report.read_run import KINDS, RunRecord
 from ict_jax.run.report.score_tables import number, ratios_to_floor, rows_of, scores_section
 from ict_jax.runtime.console import format_secs
 
-SMALL = 331
-"""Width in pixels of small images: twice the most that the layout gives them."""
-
-SHOWN_STARTS = 5
-"""Largest number of starts shown, the last ones."""
-
+SMALL = 331  # pixels, the width of small images: twice the most that the layout gives them
+SHOWN_STARTS = 5  # the last ones
 CONFIG_SUMMARY = "config.json, resolved: every value this run was made with"
 
 

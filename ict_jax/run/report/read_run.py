@@ -23,16 +23,11 @@ from ict_jax.runtime.storage import failures, to_path
 KINDS = {"one_step": "one step", "two_step": "two steps", "heun": "Heun's steps"}
 """Kinds of samples, as in file names and in words."""
 
-SHOWN_STEPS = 12
-"""Largest number of steps whose sample grids are shown; of more, some equally far apart are."""
-
-PAPER_SIGMA_RANGE = (0.002, 80.0)
-"""Used if the config gives no range."""
-
+SHOWN_STEPS = 12  # steps whose sample grids are shown; of more, some equally far apart are
+PAPER_SIGMA_RANGE = (0.002, 80.0)  # used if the config gives none
 SCORES_NAME = re.compile(r"scores(_.*)?\.json")
 GRID_NAME = re.compile(rf"({'|'.join(KINDS)})_(\d+)\.png")
 
-Key = TypeVar("Key")
 Content = TypeVar("Content")
 
 
@@ -185,8 +180,8 @@ def _read_samples(
 
 
 def _read_each(
-    files: Mapping[Key, epath.Path], read: Callable[[epath.Path], Content], notes: list[str]
-) -> dict[Key, Content]:
+    files: Mapping[str, epath.Path], read: Callable[[epath.Path], Content], notes: list[str]
+) -> dict[str, Content]:
     """Read files; one that is damaged gets a note and is left out."""
     contents = {}
     for key, file in files.items():

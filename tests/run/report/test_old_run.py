@@ -3,7 +3,8 @@
 `old_run/` is the work directory, without its checkpoints, that commit 0b4ba27 left after
 
   python -m ict_jax.cli.train --config=configs/digits.py:smoke --config.total_steps=10 \
-    --config.logging.every_steps=1 --config.evaluation.at_end=True --workdir=runs/digits
+    --config.checkpointing.every_steps=5 --config.logging.every_steps=1 \
+    --config.logging.samples_every_steps=10 --config.evaluation.at_end=True --workdir=runs/digits
 
 with its scores.json in the first, flat form; `old_run_scores.json` is what
 `ict_jax.cli.evaluate` of the moved code wrote about the same checkpoint.
