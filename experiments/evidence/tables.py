@@ -54,11 +54,11 @@ def markdown(table: str, results: dict[str, Any]) -> str:
     key = "fd" if "fd" in results["floor"] else "w2"
     references = results["floor"]["error"]  # empty if the truth is unknown
     heads = [f"floor {results['floor'][key]:.3f}", "seeds", "one step", "two steps"]
-    if references:
-        heads.append(f"distance to the truth at sigma = {', '.join(SHOWN)}")
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for name, error in references.items():
-        lines.append(f"| {name} | | | | {', '.join(f'{error[sigma]:.3f}' for sigma in SHOWN)} |")
+    scores = [heads]
+    distances = [["distance to the truth at sigma =", *SHOWN]]
+    distances += [
+        [name, *(format_distance(error[s]) for s in SHOWN)] for name, error in references.items()
+    ]
     for name in TABLES[table].rows:
         runs = runs_of(results, name)
         if not runs:
@@ -72,10 +72,21 @@ def markdown(table: str, results: dict[str, Any]) -> str:
         elif good:
             for kind in ("one_step", "two_step"):
                 cells.append(interval([run[kind][key] for run in good]))
+        scores.append(cells)
         if good and references:
-            cells.append(", ".join(f"{error:.3f}" for error in errors(good)))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            distances.append([name.strip(), *map(format_distance, errors(good))])
+    return "\n\n".join(map(format_table, [scores, distances] if references else [scores]))
+
+
+def format_table(rows: list[list[str]]) -> str:
+    """Format cells as a table in Markdown, the first row as its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def format_distance(error: float) -> str:
+    """Format a distance, without decimals if the network has diverged."""
+    return f"{error:.3f}" if error < 1000 else f"{error:.0f}"
 
 
 def errors(runs: list[dict[str, Any]]) -> list[float]:

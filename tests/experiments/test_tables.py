@@ -23,13 +23,16 @@ def test_a_table_has_its_rows_in_order_with_intervals_over_the_seeds():
         "N = 6, seed 1": made(3.0, 1.0, 0.75),
         "N = 6, seed 2": {"diverged": "loss is nan"},
     }
-    head, _, reference, first, second = tables.markdown("mixture_levels", results).splitlines()
+    scores, distances = tables.markdown("mixture_levels", results).split("\n\n")
+    head, _, first, second = scores.splitlines()
     assert "floor 0.100" in head
-    assert reference.startswith("| guess |") and reference.count("0.750") == len(tables.SHOWN)
     low, high = stats.t.interval(0.95, 1, loc=2.5, scale=stats.sem([2.0, 3.0]))
     assert f"| N = 6 | 3, 1 diverged | 2.500 +- {(high - low) / 2:.3f} | 1.000 +- 0.000 |" in first
-    assert first.count("0.500") == len(tables.SHOWN)
     assert "| N = 11 | 1 | 1.000 | 0.500 |" in second
+    _, _, reference, first, second = distances.splitlines()
+    assert reference.startswith("| guess |") and reference.count("0.750") == len(tables.SHOWN)
+    assert first.startswith("| N = 6 |") and second.startswith("| N = 11 |")
+    assert first.count("0.500") == len(tables.SHOWN)
 
 
 def test_where_the_truth_is_not_known_there_is_no_column_of_it():
