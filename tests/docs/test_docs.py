@@ -1,4 +1,4 @@
-"""Every command and every Python example of README and docs runs."""
+"""Commands, Python examples, links and line lengths of the README and the docs."""
 
 import os
 import re
@@ -16,6 +16,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*
 INSTALLING = re.compile(
     r"python3 -m venv|pip install|apt-get|pytest|pre-commit|ruff|pyright|lint-imports"
 )
+LINE_LIMIT = 120
 
 
 def blocks(page, language):
@@ -23,7 +24,7 @@ def blocks(page, language):
 
 
 def commands(page):
-    """The lines of the page's bash blocks; what installs or tests is run by .ci/run itself."""
+    """Yield the commands of the page's bash blocks, except installs and tests (see .ci/run)."""
     for block in blocks(page, "bash"):
         lines = block.replace("\\\n", " ").splitlines()
         for line in (part.strip() for text in lines for part in text.split("&&")):
@@ -32,11 +33,11 @@ def commands(page):
 
 
 def smoke_form(line):
-    """The command with the form of seconds, of this interpreter."""
+    """Return the command's smoke form, for this interpreter."""
     if "--dry_run" not in line:
         line = re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:smoke", line)
     if "cli.train" in line and "--workdir=runs/digits " not in f"{line} ":
-        line += " --config.evaluation.at_end=False"  # one run with scores is enough
+        line += " --config.evaluation.at_end=False"  # scores in one run are enough
     words = shlex.split(line)
     assert words[0].removeprefix(".venv/bin/") in ("python", "ict-train"), line
     if words[0].endswith("python"):
@@ -72,8 +73,18 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
         exec(compile(block, str(page), "exec"), {})
 
 
-def test_links_and_pictures_exist():
+def test_links_and_images_exist():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        text = page.read_text()
+        definitions = dict(re.findall(r"^\[([^]]+)\]: (\S+)$", text, re.M))
+        used = re.findall(r"\]\[([^]]+)\]", text)
+        assert sorted(set(used)) == sorted(definitions), page.name
+        for target in [*re.findall(r"\]\(([^)#]+)[^)]*\)", text), *definitions.values()]:
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_lines_are_within_the_limit(page):
+    lines = enumerate(page.read_text().splitlines(), 1)
+    assert [(number, line) for number, line in lines if len(line) > LINE_LIMIT] == []

@@ -1,4 +1,4 @@
-"""The quick start as the README gives it: time and scores."""
+"""Time and scores of the quick start in the README."""
 
 import json
 import time
@@ -12,7 +12,7 @@ MINUTES = 10
 
 @pytest.mark.slow
 def test_digits_reach_the_target():
-    """Trains, or scores again the finished run that the README's first command left."""
+    """Train, or score again the finished run that the README's first command left."""
     workdir = ROOT / "runs" / "digits"
     started = time.monotonic()
     result = command(
