@@ -77,7 +77,7 @@ def test_links_and_images_exist():
     for page in PAGES:
         text = page.read_text()
         definitions = dict(re.findall(r"^\[([^]]+)\]: (\S+)$", text, re.M))
-        used = re.findall(r"\]\[([^]]+)\]", text)
+        used = re.findall(r"\]\[([^]\"]+)\]", text)
         assert sorted(set(used)) == sorted(definitions), page.name
         for target in [*re.findall(r"\]\(([^)#]+)[^)]*\)", text), *definitions.values()]:
             if not target.startswith("http"):
