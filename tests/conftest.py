@@ -16,6 +16,8 @@ if MADE_HERE:
     os.environ[CACHE] = tempfile.mkdtemp(prefix="ict_jax_compiled_")
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # So do they the classifier of a data set; and the user's own caches stay as they are.
+    os.environ["XDG_CACHE_HOME"] = os.path.join(os.environ[CACHE], "home")
 
 os.environ.setdefault("XLA_FLAGS", QUICK["XLA_FLAGS"])
 

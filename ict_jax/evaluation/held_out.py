@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from ict_jax.core.errors import require
 from ict_jax.data import Dataset, measured_part
-from ict_jax.evaluation.extractors.classifier import train_classifier
+from ict_jax.evaluation.extractors.classifier import load_classifier
 from ict_jax.evaluation.features import Collected, FeatureExtractor, content_hash
 from ict_jax.evaluation.grids import to_uint8
 from ict_jax.evaluation.metrics.frechet import frechet_distance, moments
@@ -54,7 +54,7 @@ class HeldOut:
         check_held_out(dataset)
         self._dataset, self._num_samples = dataset, num_samples
         say("training the classifier whose features scores are measured in")
-        self.extract = FeatureExtractor(train_classifier(dataset), mesh)
+        self.extract = FeatureExtractor(load_classifier(dataset), mesh)
         self._test = self.extract(dataset.test.images)
         self._validation = moments(self._scale(self.extract(dataset.validation.images)))
         self.n = min(num_samples, dataset.test.size // 2)

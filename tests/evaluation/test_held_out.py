@@ -7,7 +7,12 @@ import pytest
 import ict_jax
 from ict_jax.data import load_data
 from ict_jax.evaluation.evaluator import Evaluator
-from ict_jax.evaluation.extractors.classifier import Classifier, train_classifier
+from ict_jax.evaluation.extractors import classifier
+from ict_jax.evaluation.extractors.classifier import (
+    Classifier,
+    load_classifier,
+    train_classifier,
+)
 from ict_jax.evaluation.features import FeatureExtractor
 from ict_jax.evaluation.held_out import HeldOut
 from ict_jax.evaluation.score_file import as_record, score_table
@@ -38,6 +43,33 @@ def test_classifier_classifies_and_is_deterministic(dataset, held_out):
     assert (again.digest, again.scale) == (extractor.digest, extractor.scale)
     train = held_out.extract(dataset.train.images).features / extractor.scale
     assert np.mean(train**2) == pytest.approx(1)
+
+
+def test_the_classifier_is_trained_once(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(classifier, "STEPS", 3)
+    trained = []
+
+    def train(dataset):
+        trained.append(dataset)
+        return train_classifier(dataset)
+
+    monkeypatch.setattr(classifier, "train_classifier", train)
+    first, cached = load_classifier(dataset), load_classifier(dataset)
+    assert len(trained) == 1 and (cached.digest, cached.scale) == (first.digest, first.scale)
+    images = dataset.test.images[:5]
+    outputs = [jax.jit(each.apply)(each.weights, images) for each in (first, cached)]
+    jax.tree.map(np.testing.assert_array_equal, *outputs)
+    # Other labels are another data set; a damaged file is not used.
+    relabelled = dataset.train._replace(labels=dataset.train.labels[::-1])
+    load_classifier(dataset._replace(train=relabelled))
+    assert len(trained) == 2
+    for file in (tmp_path / "ict_jax" / "classifiers").iterdir():
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    assert load_classifier(dataset).digest == first.digest and len(trained) == 3
+    assert "is damaged" in capsys.readouterr().out
 
 
 def test_features_do_not_depend_on_the_batch_or_the_devices(dataset, held_out):
