@@ -1,1 +1,1 @@
-"""The one door of the config: sections become objects, checked, resolved, compared."""
+"""The one door of the config: sections become objects; checked, resolved, compared."""

@@ -1,14 +1,15 @@
-"""From `config.model` and `config.precondition` to the network and its consistency function."""
+"""The network of `config.model` and `config.precondition`, and its consistency function."""
 
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
+from ml_collections import ConfigDict
 
 from ict_jax import models
 from ict_jax.config.sections import Config, select_by_name, splat
@@ -34,10 +35,10 @@ PRECONDITIONS: dict[str, Callable[..., ConsistencyFn]] = {
 
 
 def build_model(config: Config) -> nn.Module:
-    """The raw network of `config.model`.
+    """Build the raw network of `config.model`.
 
     Raises:
-      ArgumentError: an unknown name or key, or a size that cannot be.
+      ArgumentError: an unknown name or key, or an impossible size.
     """
     network, options = select_by_name("model", config.model, MODELS)
     try:
@@ -49,23 +50,22 @@ def build_model(config: Config) -> nn.Module:
 
 
 def num_classes(config: Config) -> int:
-    """Classes of the network of `config.model`, 0 for an unconditional one."""
+    """Return the number of classes of the network, 0 for an unconditional one."""
     return build_model(config).num_classes  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def image_shape(config: Config) -> tuple[int, int, int]:
-    """(h, w, c) of the images; the config is resolved."""
+    """Return (h, w, c) of the images of a resolved config."""
     return tuple(config.image_shape)
 
 
 def build_bind(config: Config, precondition: str | None = None) -> Bind:
-    """How parameters become a consistency function, per `config.model` and `.precondition`.
+    """Build `bind(params, labels, dropout_key)` -> the consistency function of these parameters.
 
-    A diffusion model's denoiser, where that names "edm". Labels given to an unconditional network
-    are dropped.
+    With the precondition "edm" it is a denoiser. An unconditional network ignores labels.
 
     Args:
-      config: resolved.
+      config: resolved config.
       precondition: replaces the name in `config.precondition`; "none" leaves the network raw.
     """
     model, classes = build_model(config), num_classes(config)
@@ -73,7 +73,7 @@ def build_bind(config: Config, precondition: str | None = None) -> Bind:
     if precondition is not None:
         section = {"name": precondition, "sigma_data": section.sigma_data}
     wrap, options = select_by_name("precondition", section, PRECONDITIONS)
-    precision = _precision(config)
+    precision = matmul_precision(config)
 
     def bind(params: Params, labels: Any, dropout_key: Any) -> ConsistencyFn:
         labels = labels if classes else None
@@ -89,8 +89,8 @@ def build_bind(config: Config, precondition: str | None = None) -> Bind:
     return bind
 
 
-def _precision(config: Config) -> Callable[[], Any]:
-    """Makes contexts with the config's precision of products, or with the caller's."""
+def matmul_precision(config: Config) -> Callable[[], Any]:
+    """Return a maker of contexts with the matmul precision of the config, or the caller's."""
     precision = config.get("matmul_precision")  # checkpoints of the first versions lack it
     if precision is None:
         return contextlib.nullcontext
@@ -98,7 +98,7 @@ def _precision(config: Config) -> Callable[[], Any]:
 
 
 def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
-    """`init_params(key)` -> the network's initial parameters, float32."""
+    """Build `init_params(key)` -> initial parameters of the network, float32."""
     model = build_model(config)
 
     def init_params(key: Key[Array, ""]) -> Params:
@@ -106,3 +106,52 @@ def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
         return model.init(key, x, one, one.astype(jnp.int32))["params"]
 
     return init_params
+
+
+class NoiseSettings(NamedTuple):
+    """Noise levels of a model, and the scalings around its network."""
+
+    precondition: str
+    sigma_data: float
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    s1: int
+
+
+def noise_settings(config: Config) -> NoiseSettings:
+    """Return the noise levels and scalings of a resolved config."""
+    scalings, disc = config.precondition, config.discretization
+    levels = (disc.sigma_min, disc.sigma_max, disc.rho, disc.s1)
+    return NoiseSettings(scalings.name, scalings.sigma_data, *levels)
+
+
+def with_network(
+    config: Config,
+    model: dict[str, Any],
+    image_shape: tuple[int, int, int],
+    *,
+    sigma_data: float,
+    sigma_min: float,
+    sigma_max: float,
+    rho: float,
+) -> Config:
+    """Copy a config, replacing its network, image shape and noise levels.
+
+    Args:
+      config: of a consistency model.
+      model: section `model`.
+      image_shape: (h, w, c).
+      sigma_data: standard deviation of the data, of the boundary scalings.
+      sigma_min: smallest noise level, of the boundary scalings too.
+      sigma_max: largest noise level.
+      rho: exponent of the Karras grid.
+    """
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.model, config.image_shape = ConfigDict(model), image_shape
+        config.precondition = ConfigDict(
+            {"name": "boundary", "sigma_data": sigma_data, "sigma_min": sigma_min}
+        )
+        config.discretization.update(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    return config

@@ -1,8 +1,8 @@
-"""From the config sections `discretization` and `objective` to what a run minimises."""
+"""The discretization and the objective of a config, and the models that it starts from."""
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ict_jax.config.sections import Config, resolve_names, select_by_name, splat
 from ict_jax.core import objectives, schedules
@@ -20,7 +20,7 @@ from ict_jax.models import LPIPS
 
 
 def lpips_without_parameters(prediction: Data, target: Data, /) -> PerExample:
-    """Stands for LPIPS until its parameters are there, and cannot be called."""
+    """Stand in for LPIPS until its parameters are loaded; never called."""
     raise AssertionError("LPIPS was called without its parameters")
 
 
@@ -40,18 +40,18 @@ METRICS = {
 WEIGHTS = {"inverse_gap": inverse_gap, "unit": unit_weight}
 
 LPIPS_FILES = ("vgg_weights", "linear_weights")
-"""Keys of `config.lpips` that name files; the others are the network's."""
+"""Keys of `config.lpips` that name files; the others are fields of the network."""
 
 
 class Kind(NamedTuple):
     """How an objective is built.
 
     Attributes:
-      make: the objective, from what it is given and its config section.
-      precondition: the one that it trains.
-      given: names of what `make` is given: `disc`, `sigma_data`.
+      make: makes the objective from `given` and its config section.
+      precondition: the precondition that it trains.
+      given: arguments of `make` from other sections: `disc`, `sigma_data`.
       others: further preconditions that it trains.
-      denoiser: the precondition of the diffusion model that it distils, if it does.
+      denoiser: precondition of the diffusion model that it distils, if it does.
     """
 
     make: Callable[..., Objective]
@@ -73,63 +73,72 @@ OBJECTIVES = {
 
 
 def build_discretization(config: Config) -> Discretization:
-    """Noise levels and their law over the whole run."""
+    """Build the noise levels and their distribution over the whole run."""
     tables = {"curriculum": CURRICULA, "noise_law": NOISE_LAWS}
     section = resolve_names("discretization", config.discretization, tables)
     return splat("discretization", section, make_discretization, config.total_steps)
 
 
 def finest_grid(config: Config) -> list[float]:
-    """The ascending noise levels of the last stage of the training, 1281 in iCT."""
+    """Return the ascending noise levels of the last training stage, 1281 in iCT."""
     tables = build_discretization(config)
     return tables.sigmas[-1, : tables.num_scales[-1]].tolist()
 
 
+def _kind(config: Config) -> tuple[Kind, dict[str, Any]]:
+    return select_by_name("objective", config.objective, OBJECTIVES)
+
+
 def has_levels(config: Config) -> bool:
-    """Whether the objective trains at N(k) levels, rather than at all between two."""
-    return "disc" in select_by_name("objective", config.objective, OBJECTIVES)[0].given
+    """Return whether the objective trains at N(k) discrete noise levels."""
+    return "disc" in _kind(config)[0].given
 
 
 def build_objective(config: Config, metric: Metric | None = None) -> Objective:
-    """What a run minimises, per `config.objective`.
+    """Build the objective of `config.objective`.
 
     Args:
       config: with the sections `discretization`, `objective` and `precondition`.
-      metric: replaces the one that the config names.
+      metric: replaces the metric of the config.
 
     Raises:
       ArgumentError: an unknown name or key.
     """
-    kind, options = select_by_name("objective", config.objective, OBJECTIVES)
+    kind, options = _kind(config)
     given = {}
     if "disc" in kind.given:
         given["disc"] = build_discretization(config)
     if "sigma_data" in kind.given:
         stated = config.precondition.sigma_data
-        given["sigma_data"] = 0.5 if stated is None else stated  # the data say it later
+        given["sigma_data"] = 0.5 if stated is None else stated  # measured on the data later
     section = resolve_names("objective", options, {"metric": METRICS, "weight": WEIGHTS})
     if metric is not None:
         section["metric"] = metric
     return splat("objective", section, functools.partial(kind.make, **given))
 
 
-def check_precondition(config: Config) -> None:
-    """Raises `ArgumentError` unless the objective can train what the network is wrapped into."""
-    kind, _ = select_by_name("objective", config.objective, OBJECTIVES)
+def check_objective(config: Config) -> None:
+    """Raise `ArgumentError` unless the objective can train the network and its precondition."""
+    kind, name = _kind(config)[0], config.objective.name
     require(
         config.precondition.name in (kind.precondition, *kind.others),
-        f"config.objective.name={config.objective.name!r} trains with config.precondition.name="
+        f"config.objective.name={name!r} trains with config.precondition.name="
         f"{kind.precondition!r}, not {config.precondition.name!r}; use a config that has both.",
+    )
+    require(
+        not (build_objective(config).of_network and config.model.get("dtype") == "bfloat16"),
+        f"config.objective.name={name!r} takes the network's derivative along the noise level, "
+        "which is not supported in bfloat16; use config.model.dtype='float32'.",
     )
 
 
 def denoiser_precondition(config: Config) -> str | None:
-    """Of the diffusion model that the objective distils; None if it distils none."""
-    return select_by_name("objective", config.objective, OBJECTIVES)[0].denoiser
+    """Return the precondition of the diffusion model to distil, None without distillation."""
+    return _kind(config)[0].denoiser
 
 
 def metric_network(config: Config) -> LPIPS | None:
-    """The network that compares images, if the objective's metric is one.
+    """Build the network of the objective's metric, None for a metric without one.
 
     Raises:
       ArgumentError: the section `lpips` is missing, or has an unknown key or value.
@@ -149,12 +158,45 @@ def metric_network(config: Config) -> LPIPS | None:
         raise ArgumentError(f"config.lpips: {error}") from error
 
 
-def lpips_files(config: Config) -> dict[str, str | None]:
-    """The paths of the weights of LPIPS, by the names that `interop.lpips.read_lpips` takes."""
-    return {name: config.lpips.get(name) for name in LPIPS_FILES}
+class Sources(NamedTuple):
+    """Paths of the weights that a new run starts from.
+
+    Attributes:
+      init_from: checkpoint of the initial parameters, if any.
+      diffusion_from: checkpoint of the diffusion model to distil, if any.
+      lpips: files of the metric's weights, by the arguments of `read_lpips`, if any.
+    """
+
+    init_from: str | None
+    diffusion_from: str | None
+    lpips: dict[str, str | None] | None
+
+
+def find_sources(config: Config) -> Sources:
+    """Return the paths that a config names.
+
+    Raises:
+      ArgumentError: a diffusion model is missing, or given to an objective that distils none.
+    """
+    name, path = config.objective.name, config.get("diffusion_from")
+    has_denoiser = denoiser_precondition(config) is not None
+    require(
+        has_denoiser or path is None,
+        f"config.diffusion_from={path} is what distillation distils, and config.objective.name="
+        f"{name!r} distils nothing; to start from its weights give --init_from.",
+    )
+    require(
+        not has_denoiser or path is not None,
+        f"config.objective.name={name!r} distils a diffusion model, and none is given; give "
+        "--config.diffusion_from=RUN, trained with objective.name='edm' or imported.",
+    )
+    lpips = None
+    if metric_network(config) is not None:
+        lpips = {key: config.lpips.get(key) for key in LPIPS_FILES}
+    return Sources(config.init_from, path, lpips)
 
 
 def teacher_names(objective: Objective) -> list[str]:
-    """Those of the network's kind that the state holds for an objective."""
+    """Return the names of the networks that the state holds for an objective."""
     names = {"target": objective.target_decay is not None, "denoiser": objective.has_denoiser}
-    return [name for name, held in names.items() if held]
+    return [name for name, used in names.items() if used]

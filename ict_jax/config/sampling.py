@@ -1,9 +1,9 @@
-"""From a config to how images are drawn from its model."""
+"""Sampling from the model of a config."""
 
 from collections.abc import Callable
 from typing import Any
 
-from ict_jax.config.network import build_bind, num_classes
+from ict_jax.config.network import build_bind, image_shape, num_classes
 from ict_jax.config.sections import Config
 from ict_jax.core.errors import require
 from ict_jax.core.sampling import heun_sample, sample
@@ -12,17 +12,17 @@ from ict_jax.core.typing import Data
 from ict_jax.training.state import Params
 
 DIFFUSION_STEPS = 40
-"""Levels at which diffusion models are sampled; CM has 40 on ImageNet 64x64, EDM 18 on CIFAR-10."""
+"""Noise levels for diffusion models; CM has 40 on ImageNet 64x64, EDM 18 on CIFAR-10."""
 
 
 def is_diffusion(config: Config) -> bool:
-    """Whether the network is a denoiser, sampled from by many steps of an ODE solver."""
+    """Return whether the network is a denoiser, sampled in many steps of an ODE solver."""
     return "edm" in (config.precondition.name, config.objective.name)
 
 
 def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
-    """`draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key."""
-    bind, shape = build_bind(config), tuple(config.image_shape)
+    """Build `draw(params, keys, labels, sigmas)` -> images in [-1, 1], one per key."""
+    bind, shape = build_bind(config), image_shape(config)
 
     def draw(params: Params, keys: Any, labels: Any, sigmas: Any) -> Data:
         f = bind(params, labels, None)
@@ -34,13 +34,13 @@ def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
 
 
 def karras_levels(config: Config, steps: int | None) -> tuple[float, ...]:
-    """So many descending noise levels to sample at, from the Karras grid.
+    """Return descending noise levels of the Karras grid to sample at.
 
     A consistency model is not called at the last level, sigma_min, where it is the identity.
 
     Args:
-      config: resolved.
-      steps: default: 1 for a consistency model, `DIFFUSION_STEPS` for a diffusion model.
+      config: resolved config.
+      steps: number of levels; default: 1, for a diffusion model `DIFFUSION_STEPS`.
 
     Raises:
       ArgumentError: steps < 1.
@@ -60,30 +60,26 @@ def karras_levels(config: Config, steps: int | None) -> tuple[float, ...]:
 
 
 def sampler_arguments(config: Config) -> dict[str, Any]:
-    """What drawing needs to know of a config, by the names that `Sampler` takes."""
-    return {
-        "sigma_min": config.discretization.sigma_min,
-        "sigma_max": config.discretization.sigma_max,
-        "num_classes": num_classes(config),
-    }
+    """Return the arguments of `Sampler` that the config determines."""
+    low, high = sigma_range(config)
+    return {"sigma_min": low, "sigma_max": high, "num_classes": num_classes(config)}
 
 
 def sigma_range(config: Config) -> tuple[float, float]:
-    """The smallest and the largest noise level of the model."""
+    """Return the smallest and the largest noise level of the model."""
     return config.discretization.sigma_min, config.discretization.sigma_max
 
 
 def default_second_sigma(config: Config) -> float:
-    """The second noise level of two-step samples."""
+    """Return the second noise level of two-step samples."""
     return config.sampling.second_sigma
 
 
 def grid_images(config: Config) -> int:
-    """Images in a grid of samples."""
+    """Return the number of images in a grid of samples."""
     return config.sampling.get("num_images", 64)
 
 
-def sampling_arguments(config: Config) -> dict[str, Any]:
-    """The section `sampling`, and the levels of a diffusion model, as `SampleGrids` takes them."""
-    levels = karras_levels(config, None) if is_diffusion(config) else None
-    return {**config.sampling, "diffusion_sigmas": levels}
+def diffusion_sigmas(config: Config) -> tuple[float, ...] | None:
+    """Return the noise levels of a diffusion model's samples, None for a consistency model."""
+    return karras_levels(config, None) if is_diffusion(config) else None

@@ -1,10 +1,9 @@
-"""Config sections: each is splatted into one callable, whose keyword names are its keys."""
+"""Config sections: each is passed to one callable, whose keyword names are its keys."""
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
-
-from ml_collections import ConfigDict
 
 from ict_jax.core.errors import require
 
@@ -12,13 +11,22 @@ Config: TypeAlias = Any
 """An `ml_collections.ConfigDict`, or one of its sections; its attributes have no static types."""
 
 
-def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
-    """`function(*args, **section)`, with a sentence for keys that it does not take."""
+def build_section(config: Config, name: str, function: Callable, *args: Any, **more: Any) -> Any:
+    """Return `function(*args, **config[name], **more)`.
+
+    Raises:
+      ArgumentError: the section has keys that the function does not take.
+    """
+    return splat(name, config[name], functools.partial(function, *args, **more))
+
+
+def splat(name: str, section: Mapping[str, Any], function: Callable, *args: Any) -> Any:
+    """Return `function(*args, **section)`; as `build_section`."""
     accepted = {
         key
         for key, parameter in inspect.signature(function).parameters.items()
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    } - set(getattr(function, "keywords", ()))  # what a partial has been given
+    } - set(getattr(function, "keywords", ()))  # a partial's
     unknown = sorted(set(section) - accepted)
     require(
         not unknown,
@@ -28,23 +36,26 @@ def splat(name: str, section: Config, function: Callable, *args: Any) -> Any:
     return function(*args, **section)
 
 
-def select_by_name(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, Config]:
-    """The callable that `section.name` selects, and the other keys of the section."""
+def select_by_name(name: str, section: Config, table: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the callable that `section.name` selects, and the other keys of the section."""
+    rest = dict(section)
+    selected = rest.pop("name", None)
     require(
-        section.get("name") in table,
-        f"config.{name}.name={section.get('name')!r} is unknown; use one of {sorted(table)}.",
+        selected in table,
+        f"config.{name}.name={selected!r} is unknown; use one of {sorted(table)}.",
     )
-    rest = ConfigDict({key: value for key, value in section.items() if key != "name"})
-    return table[section["name"]], rest
+    return table[selected], rest
 
 
-def resolve_names(name: str, section: Config, tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A copy of a section in which names are replaced by what they mean.
+def resolve_names(
+    name: str, section: Mapping[str, Any], tables: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Copy a section, replacing names by their values.
 
     Args:
-      name: of the section.
-      section: of the config.
-      tables: by key, what its values mean.
+      name: name of the section.
+      section: keys and values.
+      tables: values by name, by key.
     """
     values = dict(section)
     for key in tables.keys() & values.keys():
@@ -54,3 +65,8 @@ def resolve_names(name: str, section: Config, tables: dict[str, dict[str, Any]])
         )
         values[key] = tables[key][values[key]]
     return values
+
+
+def override(config: Config, **values: Any) -> None:
+    """Set top-level keys of a config, leaving out values that are None."""
+    config.update({key: value for key, value in values.items() if value is not None})

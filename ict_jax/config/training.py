@@ -1,29 +1,26 @@
-"""From config sections to objects.
+"""Data, training step, initial state and sizes of a run, from its config.
 
-Each section is splatted into one callable, so its keys are that callable's keyword names
-and its checks are that callable's checks. Beside this module only the start and the loop of a
-run read configs: their top level, and which section goes to which of their own parts.
+Each section is passed to one callable, so its keys are that callable's keyword names, checked by
+that callable. Only `ict_jax.config` reads values of a config.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 
 from ict_jax import models
-from ict_jax.config.network import _precision, build_bind, build_init_params
+from ict_jax.config.network import build_bind, build_init_params, matmul_precision
 from ict_jax.config.objective import (
     build_objective,
-    check_precondition,
+    check_objective,
     denoiser_precondition,
     metric_network,
     teacher_names,
 )
-from ict_jax.config.sections import Config, splat
-from ict_jax.core.errors import require
+from ict_jax.config.sections import Config, build_section
 from ict_jax.core.objectives.base import Loss
 from ict_jax.core.randomness import seed_key, split
 from ict_jax.core.typing import Data, PerExample
@@ -34,21 +31,55 @@ from ict_jax.training.state import Params, TrainState, create_state
 from ict_jax.training.step import Batch, Metrics, make_train_step
 
 
+class Sizes(NamedTuple):
+    """Sizes of a run.
+
+    Attributes:
+      total_steps: training steps.
+      batch_size: images per step, over all devices.
+      accumulation_steps: microbatches per step.
+      remat: whether blocks are recomputed in the backward pass; None if the network cannot.
+    """
+
+    total_steps: int
+    batch_size: int
+    accumulation_steps: int
+    remat: bool | None
+
+    @property
+    def total_images(self) -> int:
+        """Images of the whole run, repeated ones included."""
+        return self.total_steps * self.batch_size
+
+
+def sizes_of(config: Config) -> Sizes:
+    """Return the sizes of a run."""
+    steps = config.training.accumulation_steps
+    return Sizes(config.total_steps, config.batch_size, steps, config.model.get("remat"))
+
+
 def build_dataset(config: Config) -> Dataset:
-    """The data set of `config.data`."""
-    return splat("data", config.data, load_data)
+    """Load the data set of `config.data`."""
+    return build_section(config, "data", load_data)
 
 
 def build_batches(config: Config, dataset: Dataset) -> Batches:
-    """The training batches in the order of `config.seed`."""
-    return splat(
-        "pipeline", config.pipeline, Batches, dataset.train, config.batch_size, config.seed
+    """Build the training batches, in the order of `config.seed`."""
+    return build_section(
+        config, "pipeline", Batches, dataset.train, config.batch_size, config.seed
     )
 
 
+def abstract_batch(config: Config, sharding: Sharding | None = None) -> Batch:
+    """Return shapes and types of a batch of a resolved config."""
+    size = (config.batch_size,)
+    image = jax.ShapeDtypeStruct((*size, *config.image_shape), jnp.uint8, sharding=sharding)
+    return {"image": image, "label": jax.ShapeDtypeStruct(size, jnp.int32, sharding=sharding)}
+
+
 def build_bind_loss(config: Config, network: models.LPIPS) -> Callable[[Params], Loss]:
-    """`bind_loss(params)` -> the objective's loss, whose metric is a network of `params`."""
-    precision = _precision(config)
+    """Build `bind_loss(params)` -> the loss whose metric is `network` with these parameters."""
+    precision = matmul_precision(config)
 
     def bind_loss(params: Params) -> Loss:
         def metric(prediction: Data, target: Data, /) -> PerExample:
@@ -61,23 +92,17 @@ def build_bind_loss(config: Config, network: models.LPIPS) -> Callable[[Params],
     return bind_loss
 
 
-def build_optimizer(config: Config) -> optax.GradientTransformation:
-    """The optimizer of `config.optimizer`."""
-    return splat("optimizer", config.optimizer, make_optimizer)
-
-
 def build_train_step(
     config: Config, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The pure training step of the whole config.
+    """Build the pure training step of a resolved config.
 
     Args:
-      config: resolved.
-      mesh: over which the parameters may be cut; default: they are whole.
+      config: all sections that training needs.
+      mesh: devices over which parameters may be sharded; default: replicated parameters.
     """
-    check_precondition(config)
-    check_derivable(config)
-    objective, tx = build_objective(config), build_optimizer(config)
+    check_objective(config)
+    objective, tx = build_objective(config), build_section(config, "optimizer", make_optimizer)
     precondition, metric = denoiser_precondition(config), metric_network(config)
     binds: dict[str, Callable[..., Any]] = {}
     binds["bind"] = build_bind(config, "none" if objective.of_network else None)
@@ -87,23 +112,14 @@ def build_train_step(
         binds["bind_loss"] = build_bind_loss(config, metric)
     if mesh is not None:
         binds = {name: gathering(each, mesh) for name, each in binds.items()}
-    make = functools.partial(make_train_step, binds.pop("bind"), objective, tx, **binds)
-    return splat("training", config.training, make)
-
-
-def check_derivable(config: Config) -> None:
-    """Raises `ArgumentError` where the objective needs a derivative that the network has not."""
-    require(
-        not (build_objective(config).of_network and config.model.get("dtype") == "bfloat16"),
-        f"config.objective.name={config.objective.name!r} takes the network's derivative along the "
-        "noise level, which is not to be had in bfloat16; use config.model.dtype='float32'.",
-    )
+    bind = binds.pop("bind")
+    return build_section(config, "training", make_train_step, bind, objective, tx, **binds)
 
 
 def build_init_state(config: Config) -> Callable[[], TrainState]:
-    """`init_state()` -> the state at step 0, a function of `config.seed`."""
-    init_params, tx = build_init_params(config), build_optimizer(config)
-    objective = build_objective(config)
+    """Build `init_state()` -> the state at step 0, a function of `config.seed`."""
+    init_params, objective = build_init_params(config), build_objective(config)
+    tx = build_section(config, "optimizer", make_optimizer)
     names, metric = teacher_names(objective), metric_network(config)
     init_loss_params = objective.init_loss_params
 
@@ -121,5 +137,5 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
 
 
 def ema_decay(config: Config) -> float:
-    """Decay of the EMA parameters, that samples are drawn with."""
+    """Return the decay of the EMA parameters."""
     return config.training.ema_decay

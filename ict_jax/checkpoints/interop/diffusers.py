@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
 from ict_jax.checkpoints import Loaded
 from ict_jax.checkpoints.interop.arrays import check_finite, export_arrays, import_arrays
@@ -18,20 +17,23 @@ from ict_jax.checkpoints.interop.formats import (
     safetensors_bytes,
 )
 from ict_jax.checkpoints.interop.name_maps import diffusers_layout
-from ict_jax.checkpoints.interop.network import network_of
 from ict_jax.checkpoints.interop.torch_file import read_torch_file
+from ict_jax.config.check import resolve_network
+from ict_jax.config.network import image_shape, noise_settings, with_network
 from ict_jax.config.sampling import is_diffusion
-from ict_jax.config.training import Config
+from ict_jax.config.sections import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.models import ADM
 from ict_jax.runtime.storage import made_at_once, to_path, writable_directory
 
 SCHEDULER = "CMStochasticIterativeScheduler"
+LEVELS = ("sigma_min", "sigma_max", "sigma_data", "rho")
+"""Fields of the scheduler that are also arguments of `with_network`."""
 UNET_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 DIFFUSERS = "0.42.1"
 """The version of diffusers that exported directories were loaded with."""
 
-# What ADM is made of, in the words of UNet2DModel: value, and its default there.
+# ADM in the terms of UNet2DModel: values, and their defaults there.
 ADM_IS: dict[str, tuple[Any, Any]] = {
     "_class_name": ("UNet2DModel", "UNet2DModel"),
     "time_embedding_type": ("positional", "positional"),
@@ -47,24 +49,22 @@ ADM_IS: dict[str, tuple[Any, Any]] = {
     "downsample_type": ("resnet", "conv"),
     "upsample_type": ("resnet", "conv"),
 }
-PLAIN, ATTENDING = (
-    ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"),
-    ("AttnDownBlock2D", "AttnUpBlock2D"),
-)
-"""Names of the blocks of a resolution, on the way down and up."""
+PLAIN = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D")
+ATTENDING = ("AttnDownBlock2D", "AttnUpBlock2D")
+"""Names of the blocks of a resolution, in the encoder and the decoder."""
 
 NORMS = {"default": False, "scale_shift": True}
 
 
 def read_diffusers(directory: Path, config: Config) -> Loaded:
-    """The weights in a directory that `diffusers.ConsistencyModelPipeline` saved.
+    """Read the weights in a directory that `diffusers.ConsistencyModelPipeline` saved.
 
     Args:
-      directory: with `unet/` and `scheduler/`.
-      config: its network, image shape and noise levels are replaced by the directory's.
+      directory: directory with `unet/` and `scheduler/`.
+      config: config whose network, image shape and noise levels are replaced by the directory's.
 
     Raises:
-      ArgumentError: a file is missing or damaged, or the network is none that ADM covers.
+      ArgumentError: a file is missing or damaged, or ADM does not cover the network.
       Diverged: a parameter is NaN or infinite.
     """
     require(
@@ -72,70 +72,59 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
         "the config is of a diffusion model, and directories of diffusers are read for consistency "
         "models only; leave out :edm.",
     )
-    unet, scheduler = directory / "unet", directory / "scheduler"
-    config = config.copy_and_resolve_references()
-    network = read_json(unet / "config.json")
-    fields, image_shape = _adm_fields(network, unet / "config.json")
-    with config.unlocked():
-        config.model = ConfigDict(fields)
-        config.image_shape = image_shape
-        levels = read_json(scheduler / "scheduler_config.json")
-        require(
-            levels.get("_class_name") == SCHEDULER,
-            f"{scheduler / 'scheduler_config.json'} has _class_name={levels.get('_class_name')!r}, "
-            f"expected {SCHEDULER!r}; choose the directory of a ConsistencyModelPipeline.",
-        )
-        config.precondition = ConfigDict({"name": "boundary"})
-        for section, key in (
-            (config.precondition, "sigma_data"),
-            (config.precondition, "sigma_min"),
-            (config.discretization, "sigma_min"),
-            (config.discretization, "sigma_max"),
-            (config.discretization, "rho"),
-        ):
-            require(
-                isinstance(levels.get(key), int | float),
-                f"{scheduler / 'scheduler_config.json'} has {key}={levels.get(key)!r}, expected a "
-                "number; choose the directory of a ConsistencyModelPipeline.",
-            )
-            section[key] = float(levels[key])
-    config, model = network_of(config, ADM, "adm")
-    file = weights_file(directory)
-    arrays, header = (
-        (read_torch_file(file), {}) if file.suffix == ".bin" else read_safetensors(file)
+    unet_path = directory / "unet" / "config.json"
+    unet = read_json(unet_path)
+    fields, shape = _adm_fields(unet, unet_path)
+    path = directory / "scheduler" / "scheduler_config.json"
+    scheduler = read_json(path)
+    require(
+        scheduler.get("_class_name") == SCHEDULER,
+        f"{path} has _class_name={scheduler.get('_class_name')!r}, expected {SCHEDULER!r}; choose "
+        "the directory of a ConsistencyModelPipeline.",
     )
-    params = import_arrays(arrays, diffusers_layout(model, config.image_shape), str(file))
-    check_fingerprint(file, arrays, header, [network, levels])
+    for key in LEVELS:
+        require(
+            isinstance(scheduler.get(key), int | float),
+            f"{path} has {key}={scheduler.get(key)!r}, expected a number; choose the directory of "
+            "a ConsistencyModelPipeline.",
+        )
+    levels = {key: float(scheduler[key]) for key in LEVELS}
+    config, model = resolve_network(with_network(config, fields, shape, **levels), ADM, "adm")
+    file = weights_file(directory)
+    pickled = file.suffix == ".bin"
+    arrays, header = (read_torch_file(file), {}) if pickled else read_safetensors(file)
+    params = import_arrays(arrays, diffusers_layout(model, shape), str(file))
+    check_fingerprint(file, arrays, header, [unet, scheduler])
     return Loaded(params, config, 0)
 
 
 def weights_file(directory: Path) -> Path:
-    """The file of the network's weights in a directory that diffusers saved.
+    """Find the network's weights in a directory that diffusers saved.
 
     Raises:
-      ArgumentError: there is none.
+      ArgumentError: there are none.
     """
     unet = directory / "unet"
-    for name in UNET_WEIGHTS:
-        if (unet / name).is_file():
-            return unet / name
-    raise ArgumentError(f"{unet} holds none of {list(UNET_WEIGHTS)}; get the directory again.")
+    found = [unet / name for name in UNET_WEIGHTS if (unet / name).is_file()]
+    require(bool(found), f"{unet} holds none of {list(UNET_WEIGHTS)}; get the directory again.")
+    return found[0]
 
 
 def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
-    """Writes a directory that `diffusers.ConsistencyModelPipeline.from_pretrained` loads.
+    """Write a directory that `diffusers.ConsistencyModelPipeline.from_pretrained` loads.
 
     Args:
-      loaded: from `load_ema`; an ADM with c_noise_multiplier 1000, which the scheduler of
-        diffusers has built in.
-      directory: on a disk or in a bucket, made if needed.
+      loaded: from `load_ema`; an ADM with c_noise_multiplier 1000, which diffusers' scheduler
+        hard-codes.
+      directory: new directory, on a disk or in a bucket.
 
     Raises:
       ArgumentError: another network, or a directory that cannot be written to.
       Diverged: a parameter is NaN or infinite.
-      NotSaved: it cannot be written.
+      NotSaved: writing failed.
     """
-    config, model = network_of(loaded.config, ADM, "adm")
+    config, model = resolve_network(loaded.config, ADM, "adm")
+    noise, shape = noise_settings(config), image_shape(config)
     require(
         model.min_group_channels == 1,
         f"this network has group norms of at least {model.min_group_channels} channels a group "
@@ -144,7 +133,7 @@ def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
     require(
         model.c_noise_multiplier == 1000 and not is_diffusion(config),
         f"diffusers' scheduler is for consistency models whose c_noise is multiplied by 1000, and "
-        f"this one has precondition {config.precondition.name!r} and multiplier "
+        f"this one has precondition {noise.precondition!r} and multiplier "
         f"{model.c_noise_multiplier}; export it as safetensors.",
     )
     directory = to_path(directory)
@@ -153,20 +142,16 @@ def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
         f"{directory} exists already and is not an empty directory; give a new one.",
     )
     writable_directory(directory.parent, "the directory")
-    arrays = export_arrays(loaded.params, diffusers_layout(model, config.image_shape))
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    exported = export_arrays(loaded.params, diffusers_layout(model, shape))
+    arrays = {name: np.ascontiguousarray(array) for name, array in exported.items()}
     check_finite(arrays, "the checkpoint")
-    disc = config.discretization
     texts = {
-        "unet/config.json": _unet_config(model, config.image_shape),
+        "unet/config.json": _unet_config(model, shape),
         "scheduler/scheduler_config.json": {
             "_class_name": SCHEDULER,
             "_diffusers_version": DIFFUSERS,
-            "num_train_timesteps": disc.s1 + 1,
-            "sigma_min": disc.sigma_min,
-            "sigma_max": disc.sigma_max,
-            "sigma_data": config.precondition.sigma_data,
-            "rho": disc.rho,
+            "num_train_timesteps": noise.s1 + 1,
+            **{key: getattr(noise, key) for key in LEVELS},
             "clip_denoised": True,
             "s_noise": 1.0,
         },
@@ -177,7 +162,7 @@ def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
             "unet": ["diffusers", "UNet2DModel"],
         },
     }
-    # As they are read again, where tuples are lists.
+    # Fingerprint the JSON as it is read back, with lists for tuples.
     read = [json.loads(json.dumps(texts[name])) for name in list(texts)[:2]]
     files = {name: f"{json.dumps(value, indent=2)}\n".encode() for name, value in texts.items()}
     files[f"unet/{UNET_WEIGHTS[0]}"] = safetensors_bytes(arrays, {"format": "pt"}, read)
@@ -213,11 +198,7 @@ def _unet_config(model: ADM, image_shape: tuple[int, int, int]) -> dict[str, Any
 
 
 def _adm_fields(unet: dict[str, Any], path: Path) -> tuple[dict[str, Any], tuple[int, int, int]]:
-    """The fields of ADM, and the image shape, of a UNet2DModel.
-
-    Raises:
-      ArgumentError: it is another network.
-    """
+    """Convert the config of a UNet2DModel to the section `model` of an ADM and the image shape."""
     for name, (expected, default) in ADM_IS.items():
         require(
             unet.get(name, default) == expected,
@@ -238,7 +219,6 @@ def _adm_fields(unet: dict[str, Any], path: Path) -> tuple[dict[str, Any], tuple
             if type(number) is not int or not 1 <= number < 2**20:
                 raise ValueError(f"{number!r} is no size")
         fields = {
-            "name": "adm",
             "channels": widths[0],
             "channel_mult": tuple(width // widths[0] for width in widths),
             "num_res_blocks": unet["layers_per_block"],
@@ -252,13 +232,11 @@ def _adm_fields(unet: dict[str, Any], path: Path) -> tuple[dict[str, Any], tuple
             "num_classes": classes,
             "c_noise_multiplier": 1000.0,
         }
-        image_shape = (height, width, unet["in_channels"])
-        config = _unet_config(ADM(**{k: v for k, v in fields.items() if k != "name"}), image_shape)
-        different = [
-            name
-            for name in ("block_out_channels", "down_block_types", "up_block_types", "out_channels")
-            if list(np.ravel(unet[name])) != list(np.ravel(config[name]))
-        ]
+        shape = (height, width, unet["in_channels"])
+        # Converted back, they must give the same network.
+        ours = _unet_config(ADM(**fields), shape)
+        names = ("block_out_channels", "down_block_types", "up_block_types", "out_channels")
+        different = [n for n in names if list(np.ravel(unet[n])) != list(np.ravel(ours[n]))]
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ArgumentError(
             f"{path} describes no network that ADM covers ({type(error).__name__}: {error}); "
@@ -269,4 +247,4 @@ def _adm_fields(unet: dict[str, Any], path: Path) -> tuple[dict[str, Any], tuple
         f"{path} has {different[:1]}={[unet[name] for name in different[:1]]}, which ADM does not "
         "cover; choose another directory.",
     )
-    return fields, image_shape
+    return {"name": "adm", **fields}, shape

@@ -1,4 +1,4 @@
-"""The checkpoints that OpenAI released with "Consistency Models"."""
+"""Checkpoints that OpenAI released with "Consistency Models"."""
 
 from pathlib import Path
 
@@ -8,24 +8,25 @@ from ict_jax.checkpoints import Loaded
 from ict_jax.checkpoints.interop.arrays import import_arrays
 from ict_jax.checkpoints.interop.formats import read_msgpack
 from ict_jax.checkpoints.interop.name_maps import adm_layout, jcm_layout
-from ict_jax.checkpoints.interop.network import network_of
 from ict_jax.checkpoints.interop.torch_file import read_torch_file
-from ict_jax.config.training import Config
+from ict_jax.config.check import resolve_network
+from ict_jax.config.network import image_shape
+from ict_jax.config.sections import Config
 from ict_jax.core.errors import require
 from ict_jax.models import ADM, NCSNpp
 
 
 def read_openai_cifar10(path: Path, config: Config) -> Loaded:
-    """The averaged weights in a checkpoint of OpenAI's consistency_models_cifar10.
+    """Read the EMA parameters of a checkpoint of OpenAI's consistency_models_cifar10.
 
     Args:
       path: Flax msgpack with `params_ema`, of an EDM, CD or CT network.
-      config: names the network `ncsnpp` and its sizes.
+      config: config with the network `ncsnpp` and its sizes.
 
     Raises:
-      ArgumentError: the file is damaged, or not of the config's network.
+      ArgumentError: the file is damaged, or of another network than the config's.
     """
-    config, model = network_of(config, NCSNpp, "ncsnpp")
+    config, model = resolve_network(config, NCSNpp, "ncsnpp")
     tree = read_msgpack(path)
     require(
         isinstance(tree.get("params_ema"), dict),
@@ -34,20 +35,20 @@ def read_openai_cifar10(path: Path, config: Config) -> Loaded:
     )
     flat = jax.tree_util.tree_leaves_with_path(tree["params_ema"])
     arrays = {"/".join(str(key.key) for key in keys): leaf for keys, leaf in flat}
-    params = import_arrays(arrays, jcm_layout(model, config.image_shape), str(path))
+    params = import_arrays(arrays, jcm_layout(model, image_shape(config)), str(path))
     return Loaded(params, config, int(tree.get("step", 0)))
 
 
 def read_openai_imagenet(path: Path, config: Config) -> Loaded:
-    """The weights in a file of OpenAI's consistency_models, as `cd_imagenet64_lpips.pt`.
+    """Read the weights in a file of OpenAI's consistency_models, such as `cd_imagenet64_lpips.pt`.
 
     Args:
-      path: PyTorch state dict of an EDM, CD or CT network; these files hold averaged weights.
-      config: names the network `adm` and its sizes.
+      path: PyTorch state dict with the EMA parameters of an EDM, CD or CT network.
+      config: config with the network `adm` and its sizes.
 
     Raises:
-      ArgumentError: the file is damaged, or not of the config's network.
+      ArgumentError: the file is damaged, or of another network than the config's.
     """
-    config, model = network_of(config, ADM, "adm")
-    layout = adm_layout(model, config.image_shape)
+    config, model = resolve_network(config, ADM, "adm")
+    layout = adm_layout(model, image_shape(config))
     return Loaded(import_arrays(read_torch_file(path), layout, str(path)), config, 0)
