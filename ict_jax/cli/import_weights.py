@@ -1,16 +1,16 @@
-r"""Makes a checkpoint from weights of another project; `sample` then draws from it.
+r"""Make a checkpoint from weights of another project; `sample` then draws from it.
 
   python -m ict_jax.cli.import_weights --config=configs/openai_cifar10.py --source=FILE \
       --out=runs/cd
   python -m ict_jax.cli.sample --checkpoint=runs/cd --out=samples
 
 --source may be:
-  a checkpoint of OpenAI's consistency_models_cifar10 (Flax msgpack; its EMA weights are taken)
+  a checkpoint of OpenAI's consistency_models_cifar10 (Flax msgpack), for its EMA parameters
   a .pt file of OpenAI's consistency_models
   a directory of diffusers' ConsistencyModelPipeline
   a .safetensors file of export_weights, which needs no --config
-Nothing in a file is ever executed. Files of export_weights carry a fingerprint that is verified; in
-others a changed number may go unseen unless --sha256 is given.
+Nothing in a file is ever executed. Files of export_weights carry a fingerprint, which is verified;
+in others, changed values may go unnoticed without --sha256.
 
 exit codes: 0 done; 1 something is wrong with the input; 3 a weight is NaN or infinite; 74 the
 checkpoint could not be written.
@@ -24,7 +24,7 @@ from ict_jax.cli import common
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """The flags of this command."""
+    """Define the flags of this command."""
     common.define_config(
         values,
         argv,
@@ -36,16 +36,14 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_string(
         "sha256",
         None,
-        "SHA-256 that the file of the weights must have, as its publisher or sha256sum gives it.",
+        "Expected SHA-256 of the file of the weights, from its publisher or sha256sum.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "out", None, "New work directory that gets the checkpoint.", flag_values=values
-    )
+    flags.DEFINE_string("out", None, "New work directory for the checkpoint.", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
-    """Imports as the flags say."""
+    """Import as the flags say."""
     example = "--source=cd-lpips --config=configs/openai_cifar10.py --out=runs/cd"
     source = common.required(values, "source", example)
     out = common.required(values, "out", example)
@@ -54,6 +52,7 @@ def run(values: flags.FlagValues) -> None:
 
     from ict_jax.checkpoints import interop
     from ict_jax.checkpoints.weights import write_ema
+    from ict_jax.config.network import image_shape
     from ict_jax.config.sampling import is_diffusion
     from ict_jax.runtime.console import say
     from ict_jax.runtime.storage import to_path
@@ -64,7 +63,7 @@ def run(values: flags.FlagValues) -> None:
     written = write_ema(to_path(out), *loaded)
     size = sum(leaf.size for leaf in jax.tree.leaves(loaded.params))
     kind = "diffusion model" if is_diffusion(loaded.config) else "consistency model"
-    say(f"{size:,} parameters of a {kind} {tuple(loaded.config.image_shape)}: {written}")
+    say(f"{size:,} parameters of a {kind} {image_shape(loaded.config)}: {written}")
 
 
 def main() -> None:

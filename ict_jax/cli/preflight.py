@@ -1,13 +1,13 @@
-"""Says before a run whether it fits on devices, how long it takes and what it costs.
+"""Estimate before a run whether it fits on devices, how long it takes and what it costs.
 
   python -m ict_jax.cli.preflight --config=configs/cifar10_ict.py --topology=v5e-8
   python -m ict_jax.cli.preflight --config=configs/imagenet64_ict.py --topology=v5e-256 --json
 
-Compiles the training step itself, for the devices at hand or for a slice or node that is not
-there. Needs no data where the config states image_shape and sigma_data, and no accelerator. TPUs
-need libtpu (the extra tpu), GPUs the package jax-cuda13-plugin.
+Compiles the training step for the local devices, or for a slice or node that need not be present.
+Needs no accelerator, and no data if the config states image_shape and sigma_data. TPUs need libtpu
+(the extra tpu), GPUs the package jax-cuda13-plugin.
 
-All times are estimates, from the operations of a step and the peak of the chips.
+All times are estimates, from the FLOPs of a step and the peak of the chips.
 
 exit codes: 0 it fits; 1 something is wrong with the input; 4 it does not fit.
 """
@@ -24,11 +24,11 @@ from absl import flags
 from ict_jax.cli import common
 from ict_jax.runtime.console import format_secs
 
-TOLD_EVERY_SECS = 20
+REPORT_EVERY_SECS = 20
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """The flags of this command."""
+    """Define the flags of this command."""
     common.define_config(values, argv, "Config file, as for ict_jax.cli.train.")
     flags.DEFINE_string(
         "topology",
@@ -36,7 +36,7 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "Slice or GPUs: v4-8, v5e-16, v5p-64, v6e-256, a100-8, h100-16; or local.",
         flag_values=values,
     )
-    flags.DEFINE_integer("num_slices", 1, "TPU slices, joined by a network.", flag_values=values)
+    flags.DEFINE_integer("num_slices", 1, "TPU slices, connected by a network.", flag_values=values)
     flags.DEFINE_string(
         "level",
         "quick",
@@ -45,13 +45,13 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         flag_values=values,
     )
     flags.DEFINE_float(
-        "price_per_chip_hour", None, "Of any currency, for the cost.", flag_values=values
+        "price_per_chip_hour", None, "Price in any currency, for the cost.", flag_values=values
     )
     flags.DEFINE_bool("json", False, "Print JSON alone.", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> int:
-    """Compiles and reports as the flags say."""
+    """Compile and report as the flags say."""
     example = "--config=configs/cifar10_ict.py --topology=v5e-8"
     config = common.required(values, "config", example)
     name = common.required(values, "topology", example)
@@ -61,28 +61,21 @@ def run(values: flags.FlagValues) -> int:
     # Late: --help and mistakes answer at once, and the environment comes first.
     import json
 
-    from ict_jax.config.check import is_stated
+    from ict_jax.config.check import check_run
     from ict_jax.run.preflight.compile import preflight
     from ict_jax.run.preflight.text import as_json, as_text, refusal
     from ict_jax.run.preflight.topology import find_topology
-    from ict_jax.run.setup import check_parts
     from ict_jax.runtime import console
 
-    as_is = common.value(values, "json")
-    if as_is:
-        console.silence()  # what is said goes to stdout
+    only_json = common.value(values, "json")
+    if only_json:
+        console.silence()  # nothing else on stdout
     topology = find_topology(name, common.value(values, "num_slices"))
-    config, mesh, _ = check_parts(config, with_data=not is_stated(config), devices=topology.devices)
-    report = preflight(
-        config,
-        mesh,
-        topology,
-        num_slices=common.value(values, "num_slices"),
-        level=common.value(values, "level"),
-        price_per_chip_hour=common.value(values, "price_per_chip_hour"),
-        progress=_progress,
-    )
-    print(json.dumps(as_json(report), indent=2, allow_nan=False) if as_is else as_text(report))
+    config, mesh, _ = check_run(config, topology.devices)
+    options = ("num_slices", "level", "price_per_chip_hour")
+    given = {option: common.value(values, option) for option in options}
+    report = preflight(config, mesh, topology, progress=_progress, **given)
+    print(json.dumps(as_json(report), indent=2, allow_nan=False) if only_json else as_text(report))
     if report.fits is False:
         sys.stderr.write(f"does not fit: {refusal(report)}\n")
         return common.EXIT_DOES_NOT_FIT
@@ -90,7 +83,7 @@ def run(values: flags.FlagValues) -> int:
 
 
 def _compile_without_devices() -> None:
-    """Lets the compilers for TPUs and GPUs work without devices, beside other processes."""
+    """Set up the compilers for TPUs and GPUs to work without devices, beside other processes."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
@@ -105,22 +98,22 @@ def _compile_without_devices() -> None:
 
 @contextlib.contextmanager
 def _progress(what: str) -> Iterator[None]:
-    """Tells on stderr what is being done and for how long it has been."""
+    """Print to stderr what is being done, and the time it has taken so far."""
     started, done = time.monotonic(), threading.Event()
 
-    def tell() -> None:
-        while not done.wait(TOLD_EVERY_SECS):
+    def report() -> None:
+        while not done.wait(REPORT_EVERY_SECS):
             secs = time.monotonic() - started
             sys.stderr.write(f"{what}: {format_secs(secs)} so far\n")
 
     sys.stderr.write(f"{what}\n")
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         done.set()
-        teller.join()
+        reporter.join()
 
 
 def main() -> None:

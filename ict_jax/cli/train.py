@@ -1,4 +1,4 @@
-"""Trains a consistency model.
+"""Train a consistency model.
 
   python -m ict_jax.cli.train --config=configs/digits.py --workdir=runs/digits
   python -m ict_jax.cli.train --config=configs/cifar10_ict.py --dry_run
@@ -21,46 +21,48 @@ from ict_jax.cli import common
 
 
 def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
-    """The flags of this command."""
+    """Define the flags of this command."""
     common.define_config(
         values,
         argv,
-        "Config file, for instance configs/digits.py, or configs/digits.py:smoke for its form of "
-        "seconds. Override values as in --config.optimizer.learning_rate=2e-4.",
+        "Config file, such as configs/digits.py, or configs/digits.py:smoke for a run of seconds. "
+        "Override values as in --config.optimizer.learning_rate=2e-4.",
     )
     flags.DEFINE_string(
-        "workdir", None, "Directory of this run; made if needed.", flag_values=values
+        "workdir", None, "Directory of this run, created if needed.", flag_values=values
     )
     flags.DEFINE_string(
         "init_from",
         None,
-        "Checkpoint of another run whose averaged parameters a new run starts from.",
+        "Checkpoint of another run, from whose EMA parameters a new run starts.",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "dry_run",
         False,
-        "Check the config and print it resolved, with parameters, stages and operations; train "
-        "nothing. Needs no data where the config states image_shape and sigma_data.",
+        "Check the config and print it resolved, with parameters, stages and FLOPs, without "
+        "training. Needs no data if the config states image_shape and sigma_data.",
         flag_values=values,
     )
 
 
 def run(values: flags.FlagValues) -> int:
-    """Trains as the flags say."""
+    """Train as the flags say."""
     example = "--config=configs/digits.py --workdir=runs/digits"
     config = common.required(values, "config", example)
     dry = common.value(values, "dry_run")
     workdir = None if dry else common.required(values, "workdir", example)
-    if common.value(values, "init_from") is not None:
-        config.init_from = common.value(values, "init_from")
+
+    # Late: --help and mistakes answer at once.
+    from ict_jax.config.sections import override
+
+    override(config, init_from=common.value(values, "init_from"))
     if workdir is None:
-        from ict_jax.run.preflight.dry_run import dry_run  # late, as below
+        from ict_jax.run.preflight.dry_run import dry_run
 
         dry_run(config)
         return 0
 
-    # Late: --help and mistakes answer at once.
     from ict_jax.run import loop
     from ict_jax.runtime import processes
     from ict_jax.runtime.preemption import Interrupted

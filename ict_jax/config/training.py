@@ -65,9 +65,7 @@ def build_dataset(config: Config) -> Dataset:
 
 def build_batches(config: Config, dataset: Dataset) -> Batches:
     """Build the training batches, in the order of `config.seed`."""
-    return build_section(
-        config, "pipeline", Batches, dataset.train, config.batch_size, config.seed
-    )
+    return build_section(config, "pipeline", Batches, dataset.train, config.batch_size, config.seed)
 
 
 def abstract_batch(config: Config, sharding: Sharding | None = None) -> Batch:

@@ -1,1 +1,1 @@
-"""One training run: preflight before it, the loop, reports after it."""
+"""A training run: preflight before it, the loop, the report after it."""

@@ -1,4 +1,4 @@
-"""What the training step is fed with: batches from the host, or the whole set on the devices."""
+"""Inputs of the training step: batches from the host, or the whole set on the devices."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -16,11 +16,10 @@ ORDERS = "orders"
 
 
 def feed(batches: Batches, mesh: Mesh, first: int, last: int) -> Iterator[dict[str, Any]]:
-    """Yields what `make_take` makes the batches of the steps `first` to `last` - 1 from.
+    """Yield the inputs of the steps `first` to `last` - 1, from which `make_take` takes batches.
 
-    Either the batches themselves, read ahead; or, the same every time, the whole set on every
-    device with the order of the present epoch: the host does nothing but ask for the next
-    order once an epoch.
+    They are the batches themselves, read ahead; or, at every step, the whole set, replicated, and
+    the order of the epoch: then the host only asks for the next order once per epoch.
     """
     if not batches.on_device:
         rows = parallel.local_rows(batches.batch_size, mesh)
@@ -29,16 +28,16 @@ def feed(batches: Batches, mesh: Mesh, first: int, last: int) -> Iterator[dict[s
         return
     all_examples, size = parallel.put_whole(batches.all_examples(), mesh), batches.data.size
     orders_of = parallel.compile_whole(functools.partial(two_epochs, batches.seed, size=size), mesh)
-    present, orders = None, None
+    current, orders = None, None
     for step in range(first, last):
         epoch = step * batches.batch_size // size
-        if epoch != present:
-            present, orders = epoch, orders_of(epoch)
+        if epoch != current:
+            current, orders = epoch, orders_of(epoch)
         yield {**all_examples, ORDERS: orders}
 
 
 def make_take(batches: Batches) -> Callable[[dict[str, Any], Step], Batch]:
-    """`take(fed, step)` -> the batch of a step, inside the training step."""
+    """Make `take(fed, step)` -> the batch of a step, called inside the training step."""
 
     def take(fed: dict[str, Any], step: Step) -> Batch:
         if ORDERS not in fed:

@@ -118,5 +118,5 @@ def load_network(path: str, what: str, run: Run, expected: Params) -> Params:
             f"{what}={path} is another network: {len(different)} parameters differ, first "
             f"{different[:3]}; give a checkpoint of images of the same shape.",
         )
-    say(f"from the averaged parameters of step {loaded.step:,} in {path} ({what})")
+    say(f"from the EMA parameters of step {loaded.step:,} in {path} ({what})")
     return loaded.params

@@ -1,4 +1,4 @@
-"""A training run: steps, reports, samples, checkpoints, scores."""
+"""The training loop: steps, reports, samples, checkpoints, scores."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,8 @@ import jax
 import ict_jax
 from ict_jax.checkpoints.directory import DIRECTORY
 from ict_jax.config.objective import build_discretization, has_levels
-from ict_jax.config.training import Config, build_train_step
+from ict_jax.config.sections import Config
+from ict_jax.config.training import build_train_step, sizes_of
 from ict_jax.core.discretization import num_scales_at
 from ict_jax.evaluation.checkpoint import Model
 from ict_jax.evaluation.grids import save_png
@@ -37,12 +38,12 @@ from ict_jax.training.step import Metrics, empty_metrics
 
 
 def train(config: Config, workdir: str | os.PathLike) -> None:
-    """Trains to `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
+    """Train to `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
 
     Args:
-      config: as made by a file in `configs/`.
-      workdir: for checkpoints, sample grids, scores and TensorBoard events; the same place for
-        all processes, a shared disk or gs://BUCKET/....
+      config: from a file like those in `configs/`.
+      workdir: directory for checkpoints, sample grids, scores and TensorBoard events, the same for
+        all processes: on a shared disk, or gs://BUCKET/....
 
     Raises:
       ArgumentError: something in config or workdir is wrong; nothing was compiled.
@@ -63,7 +64,7 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
         try:
             progress = run_steps(run, restore_or_init(run), stop)
             run.checkpoints.wait()
-            run.checkpoints.require_saved(config.total_steps)
+            run.checkpoints.require_saved(sizes_of(config).total_steps)
             if run.evaluator.at_end:
                 run.log.flush()
                 stop.nothing_to_lose()
@@ -75,7 +76,10 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
 
 
 def identity(checked: Checked) -> dict[str, str]:
-    """What all processes of a job must share: config, data, by size and first example, and code."""
+    """Return what all processes of a job must share.
+
+    That is the config, the data (its size and first example), the code and the version of JAX.
+    """
     first = checked.batches(0, slice(1))
     seen = [checked.batches.data.size, *(array.tolist() for array in first.values())]
     package = Path(ict_jax.__file__).parent
@@ -91,9 +95,9 @@ def identity(checked: Checked) -> dict[str, str]:
 
 
 def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
-    """Trains from the state's step to the last one, with all that happens on the way."""
+    """Train from the state's step to the last one: step, report, draw, save, score, stop."""
     config, log, checkpoints = run.config, run.log, run.checkpoints
-    first, total = int(progress.state.step), config.total_steps
+    first, total = int(progress.state.step), sizes_of(config).total_steps
     if first == total:
         return progress
     disc = build_discretization(config) if has_levels(config) else None
@@ -103,7 +107,7 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
     pending: tuple[int, Metrics] | None = None
 
     def flush() -> None:
-        """Writes the report that waits, if one does."""
+        """Write the pending report, if there is one."""
         nonlocal pending
         if pending is not None:
             step, window = pending
@@ -116,7 +120,7 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
     log.start_clock(first, peak_steps_per_sec=peak)
     for step, fed in enumerate(itertools.chain([first_fed], feeds), start=first + 1):
         progress = Progress(*advance(*progress, fed))
-        flush()  # an earlier step is fetched only now that this one has been dispatched
+        flush()  # fetch the earlier step only after dispatching this one
         checkpoints.poll()
         if _due(step, log.every_steps) or step == total:
             pending = (step, progress.window)
@@ -144,7 +148,7 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
 
 
 def compile_step(run: Run, progress: Progress, fed: dict[str, Any]) -> tuple[Callable, float]:
-    """The jitted step, compiled before the clock of the rates starts, and its operations."""
+    """Compile the training step before throughput timing starts; also return its FLOPs."""
     started = time.monotonic()
     step = parallel.compile_train_step(
         build_train_step(run.config, run.mesh), run.mesh, make_take(run.batches)
@@ -167,17 +171,17 @@ def _good(run: Run) -> str:
 
 
 def write_samples(run: Run, ema_params: Params, step: int) -> None:
-    """Grids of one-step and two-step samples of fixed seeds, as PNG and for TensorBoard."""
+    """Write grids of samples of fixed seeds, as PNG and for TensorBoard."""
     grids = run.evaluator.grids(ema_params)
     if processes.is_main():
         with not_essential("sample grids"):
-            for name, picture in grids.items():
-                save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", picture)
+            for name, image in grids.items():
+                save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", image)
     run.log.write_images(step, grids)
 
 
 def write_scores(run: Run, progress: Progress) -> None:
-    """Scores of the last step by the protocol held-out, as `ict-evaluate` writes them."""
+    """Score the last step by the protocol held-out, as `ict-evaluate` does."""
     step, evaluator = int(progress.state.step), run.evaluator
     path = run.workdir / DIRECTORY / str(step)
     params, mesh = progress.state.ema_params, evaluator.grids.sampler.mesh
@@ -187,7 +191,7 @@ def write_scores(run: Run, progress: Progress) -> None:
 
 
 def save(run: Run, progress: Progress, step: int, *, scored: bool) -> None:
-    """Saves a checkpoint, with its validation score where one is due."""
+    """Save a checkpoint, with its validation score if one is due."""
     score = None
     if scored:
         score = run.evaluator.score(progress.state.ema_params)

@@ -1,4 +1,4 @@
-"""What a run was started with, for whoever looks at it later."""
+"""Record of when, where and with which versions a run was started."""
 
 import datetime
 import json
@@ -17,22 +17,22 @@ PACKAGES = ("ict_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 
 
 def record_start(workdir: epath.Path, *, step: int, devices: str) -> None:
-    """Adds this start to those in `environment.json`.
+    """Add this start to those in `environment.json`.
 
     Args:
-      workdir: of the run.
-      step: the one it goes on from.
-      devices: in words.
+      workdir: work directory of the run.
+      step: step that it starts or resumes from.
+      devices: description of the devices.
 
     Raises:
-      NotSaved: it cannot be written.
+      NotSaved: the file cannot be written.
     """
     starts = [*read_starts(workdir), _this_start(step, devices)]
     write_at_once(workdir / FILE, f"{json.dumps(starts, indent=2)}\n".encode())
 
 
 def read_starts(workdir: epath.Path) -> list[dict[str, Any]]:
-    """The starts of a run, oldest first; none where they cannot be read."""
+    """Read the starts of a run, oldest first; none if they cannot be read."""
     try:
         starts = json.loads((workdir / FILE).read_text())
     except (*failures(), ValueError):

@@ -153,5 +153,5 @@ def describe_devices(mesh: Mesh) -> str:
     if jax.process_count() > 1:
         text += f" of {jax.process_count()} processes"
     if mesh.shape["fsdp"] > 1:
-        text += f", the state cut over {mesh.shape['fsdp']}"
+        text += f", the state sharded over {mesh.shape['fsdp']}"
     return text

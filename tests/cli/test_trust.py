@@ -12,10 +12,9 @@ import pytest
 import ict_jax
 from ict_jax.checkpoints.weights import write_ema
 from ict_jax.cli import common
-from ict_jax.config.check import dataset_of_checkpoint, resolve
+from ict_jax.config.check import check_run, dataset_of_checkpoint, resolve
 from ict_jax.config.network import build_init_params
 from ict_jax.data import load_data
-from ict_jax.run import setup
 from ict_jax.runtime.storage import to_path
 from tests.helpers import ROOT, smoke_config
 
@@ -116,7 +115,7 @@ def test_a_place_is_allowed_where_the_user_names_it(stranger, tmp_path, monkeypa
         dataset_of_checkpoint(config, "runs/x")
     assert dataset_of_checkpoint(config, "runs/x", str(tmp_path))[1].name == "digits"
     monkeypatch.chdir(tmp_path)
-    setup.check_parts(config)
+    check_run(config)
     assert dataset_of_checkpoint(config, "runs/x")[1].name == "digits"
     config.data.data_dir = f"{tmp_path}/data/"
     dataset_of_checkpoint(config, "runs/x")

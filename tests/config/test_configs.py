@@ -10,7 +10,8 @@ import pytest
 import ict_jax
 from configs import base, digits, edm
 from ict_jax.checkpoints.store import Checkpoints
-from ict_jax.config.check import ADDED, check_config, differing_keys, is_stated, resolve
+from ict_jax.config.check import check_config, is_stated, resolve
+from ict_jax.config.compare import ADDED, differing_keys
 from ict_jax.config.network import build_bind, build_init_params
 from ict_jax.config.objective import (
     CURRICULA,
@@ -18,7 +19,7 @@ from ict_jax.config.objective import (
     build_discretization,
     build_objective,
 )
-from ict_jax.config.sections import chosen
+from ict_jax.config.sections import resolve_names
 from ict_jax.config.training import (
     build_dataset,
     build_init_state,
@@ -327,7 +328,7 @@ def test_defaults_of_the_method_are_those_of_the_paper():
     """Written once, in the signatures; base.py spells them out and must agree."""
     config = base.get_config()
     tables = {"curriculum": CURRICULA, "noise_law": NOISE_LAWS}
-    discretization = chosen("discretization", config.discretization, tables)
+    discretization = resolve_names("discretization", config.discretization, tables)
     for section, function in [
         ("discretization", ict_jax.make_discretization),
         ("precondition", ict_jax.as_consistency_fn),

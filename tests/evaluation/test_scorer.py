@@ -14,7 +14,7 @@ import ict_jax
 from configs import digits
 from ict_jax.config.check import resolve
 from ict_jax.config.network import build_init_params
-from ict_jax.config.sampling import build_draw, sampler_arguments, sampling_arguments
+from ict_jax.config.sampling import build_draw, sampler_arguments
 from ict_jax.config.training import build_dataset
 from ict_jax.core.errors import Diverged, NotSaved
 from ict_jax.data import ImageSet
@@ -409,7 +409,7 @@ def test_numbers_are_computed_once(tmp_path):
 def evaluator(model, dataset, extractor, **options):
     config, _ = model
     sampler = Sampler(build_draw(config), make_mesh(), **sampler_arguments(config))
-    grids = SampleGrids(sampler, **sampling_arguments(config))
+    grids = SampleGrids(sampler, **config.sampling)
     options = {**config.evaluation, **options, "extractor": extractor}
     return Evaluator(dataset, grids, **options)
 

@@ -16,7 +16,7 @@ from configs import (
     scd,
     sct,
 )
-from ict_jax.config.check import FUNCTION_FREE, differing_function
+from ict_jax.config.compare import FUNCTION_FREE, differing_function
 
 
 def stored(config):

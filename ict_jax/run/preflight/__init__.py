@@ -1,1 +1,1 @@
-"""Whether a run fits on devices that are not there, how long it takes and what it costs."""
+"""Estimates before a run: whether it fits on devices, how long it takes and what it costs."""

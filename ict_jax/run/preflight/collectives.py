@@ -1,4 +1,4 @@
-"""What a compiled program says of itself: the collectives between its devices."""
+"""Collectives between devices, in the text of a compiled program."""
 
 import math
 import re
@@ -11,12 +11,12 @@ _ARRAY = re.compile(r"\b(pred|bf16|[a-z]+(\d+)(?:[a-z]\w*)?)\[([\d,]*)\]")
 
 
 class Collective(NamedTuple):
-    """One collective instruction.
+    """A collective instruction.
 
     Attributes:
       kind: one of `KINDS`.
-      dtypes: of its arrays.
-      num_bytes: of what each device has after it; of a reduce-scatter, a device's part.
+      dtypes: types of its arrays.
+      num_bytes: size of the result on each device.
     """
 
     kind: str
@@ -25,22 +25,18 @@ class Collective(NamedTuple):
 
 
 def collectives(program: str) -> list[Collective]:
-    """The collectives in the text of a compiled program, each as often as it stands there.
-
-    What stands in the body of a loop is counted once.
-    """
+    """Find the collectives in the text of a compiled program; those in a loop count once."""
     found = []
     for line in program.splitlines():
         match = _INSTRUCTION.search(line)
         if match is None:
             continue
         arrays = [(a[0], _num_bytes(*a)) for a in _ARRAY.findall(match[1])]
-        # An asynchronous one returns its operands beside its results.
+        # An asynchronous instruction returns its operands before its results.
         if match[3] and match[1].startswith("("):
             arrays = arrays[len(arrays) // 2 :]
-        found.append(
-            Collective(match[2], frozenset(dtype for dtype, _ in arrays), sum(b for _, b in arrays))
-        )
+        dtypes, sizes = frozenset(dtype for dtype, _ in arrays), [size for _, size in arrays]
+        found.append(Collective(match[2], dtypes, sum(sizes)))
     return found
 
 

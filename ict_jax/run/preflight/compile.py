@@ -1,4 +1,4 @@
-"""The training step compiled for devices that are not there."""
+"""The training step compiled for devices that need not be present."""
 
 import contextlib
 import math
@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ict_jax.config.training import Config, build_init_state, build_train_step
+from ict_jax.config.sections import Config
+from ict_jax.config.training import abstract_batch, build_init_state, build_train_step, sizes_of
 from ict_jax.core.errors import require
 from ict_jax.run.preflight.collectives import collectives
 from ict_jax.run.preflight.result import Report
@@ -22,23 +22,26 @@ from ict_jax.training import parallel
 from ict_jax.training.flops import count_flops, has_loops
 from ict_jax.training.step import empty_metrics
 
+Announce = Callable[[str], AbstractContextManager[None]]
+"""Makes a context for a task that takes long, given its description."""
+
 
 class OutOfMemory(NamedTuple):
-    """The compiler's refusal, and the bytes it would need where it says so."""
+    """Refusal of the compiler, and the bytes that it requires if it says so."""
 
     text: str
     required: float | None
 
 
 class Compiled(NamedTuple):
-    """A training step for a mesh.
+    """Training step for a mesh.
 
     Attributes:
-      state: as it lies on the mesh.
-      jaxpr: traced.
-      program: compiled; None where the compiler refused.
-      refusal: why it did.
-      secs: that tracing, lowering and compiling took.
+      state: abstract state, with its shardings.
+      jaxpr: traced program.
+      program: compiled program; None if the compiler refused.
+      refusal: its reason.
+      secs: duration of tracing, lowering and compiling.
     """
 
     state: Any
@@ -56,21 +59,22 @@ def preflight(
     num_slices: int = 1,
     level: str = "quick",
     price_per_chip_hour: float | None = None,
-    progress: Callable[[str], AbstractContextManager[None]] = contextlib.nullcontext,
+    progress: Announce = contextlib.nullcontext,
 ) -> Report:
-    """Compiles the training step of a resolved config for devices that need not be there.
+    """Compile the training step of a resolved config for devices that need not be present.
 
-    What the quick level refuses within `report.MARGIN` is compiled again at the default level.
+    A step that the quick level refuses within `result.MARGIN` is compiled again at the default
+    level.
 
     Args:
-      config: resolved.
-      mesh: of the topology's devices.
-      topology: where they are.
-      num_slices: for the record.
-      level: "quick" compiles with little optimisation, in minutes, and overstates the memory by
-        about a tenth; "default" as a run does.
-      price_per_chip_hour: of any currency.
-      progress: a context manager's maker, given what is being done.
+      config: resolved config.
+      mesh: mesh of the topology's devices.
+      topology: the devices.
+      num_slices: number of slices, for the report.
+      level: "quick" compiles with little optimization, in minutes, and overstates the memory by
+        about a tenth; "default" compiles as for a run.
+      price_per_chip_hour: price in any currency.
+      progress: announces what takes long.
 
     Raises:
       ArgumentError: an unknown level, or a price that is not above zero.
@@ -83,26 +87,24 @@ def preflight(
     )
 
     def at(level: str) -> Report:
-        step = compile_step(config, mesh, topology.name, level, progress)
+        step = compile_for_topology(config, mesh, topology.name, level, progress)
         return _report(config, mesh, topology, step, num_slices, level, price)
 
     report = at(level)
     return at("default") if level == "quick" and report.nearly_fits else report
 
 
-def compile_step(
-    config: Config,
-    mesh: Mesh,
-    name: str,
-    level: str,
-    progress: Callable[[str], AbstractContextManager[None]],
+def compile_for_topology(
+    config: Config, mesh: Mesh, name: str, level: str, progress: Announce
 ) -> Compiled:
-    """The training step of a config, compiled at a level of optimisation for a named topology."""
-    state, window = abstract_progress(config, mesh)
+    """Compile the training step of a config for a named topology, at a level of optimization."""
+    init_state = build_init_state(config)
+    state, window = parallel.abstract_state(lambda: (init_state(), empty_metrics()), mesh)
+    batch = abstract_batch(config, parallel.batch_sharding(mesh))
     step = parallel.compile_train_step(build_train_step(config, mesh), mesh, lambda fed, step: fed)
     started = time.monotonic()
     with progress("tracing and lowering the training step"):
-        traced = step.trace(state, window, abstract_batch(config, mesh))
+        traced = step.trace(state, window, batch)
         lowered = traced.lower()
     again = "" if level == "quick" else ", optimised as for a run"
     with progress(f"compiling it for {name}{again}"), optimization(level):
@@ -119,7 +121,8 @@ def _report(
     level: str,
     price_per_chip_hour: float | None,
 ) -> Report:
-    state, program, refusal, chip = step.state, step.program, step.refusal, topology.chip
+    sizes, chip = sizes_of(config), topology.chip
+    state, program, refusal = step.state, step.program, step.refusal
     memory = chip.usable_bytes if chip is not None else None
     if program is not None:
         peak = float(program.memory_analysis().peak_memory_in_bytes)
@@ -136,9 +139,9 @@ def _report(
         chips=topology.num_chips,
         hosts=topology.num_hosts,
         mesh=dict(mesh.shape),
-        batch_size=config.batch_size,
-        images_per_device=config.batch_size // mesh.size,
-        accumulation_steps=config.training.accumulation_steps,
+        batch_size=sizes.batch_size,
+        images_per_device=sizes.batch_size // mesh.size,
+        accumulation_steps=sizes.accumulation_steps,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         parameter_bytes=bytes_of((state.params, state.ema_params, state.teachers)),
         optimizer_bytes=bytes_of(state.opt_state),
@@ -149,11 +152,11 @@ def _report(
         compiler_flops_per_step=costs["flops"] * mesh.size if "flops" in costs else None,
         compiler_bytes_per_step=costs.get("bytes accessed"),
         scanned=has_loops(step.jaxpr),
-        remat=config.model.remat if "remat" in config.model else None,
+        remat=sizes.remat,
         collectives=dict(moved),
         compile_secs=step.secs,
         level=level,
-        total_images=config.batch_size * config.total_steps,
+        total_images=sizes.total_images,
         flops_per_sec=chip.flops_per_sec if chip else None,
         bytes_per_sec=chip.bytes_per_sec if chip else None,
         price_per_chip_hour=price_per_chip_hour,
@@ -161,24 +164,9 @@ def _report(
     )
 
 
-def abstract_progress(config: Config, mesh: Mesh) -> tuple[Any, Any]:
-    """State and metrics as they lie on a mesh."""
-    init_state = build_init_state(config)
-    return parallel.abstract_state(lambda: (init_state(), empty_metrics()), mesh)
-
-
-def abstract_batch(config: Config, mesh: Mesh) -> dict[str, Any]:
-    """A batch that the hosts have read."""
-    cut, size = parallel.batch_sharding(mesh), config.batch_size
-    return {
-        "image": jax.ShapeDtypeStruct((size, *config.image_shape), jnp.uint8, sharding=cut),
-        "label": jax.ShapeDtypeStruct((size,), jnp.int32, sharding=cut),
-    }
-
-
 @contextlib.contextmanager
 def optimization(level: str) -> Iterator[None]:
-    """Within it, programs are compiled with little optimisation, or as always."""
+    """Compile programs within this context with little optimization if the level is "quick"."""
     before = jax.config.values["jax_optimization_level"]
     jax.config.update("jax_optimization_level", "O0" if level == "quick" else before)
     try:
@@ -190,7 +178,7 @@ def optimization(level: str) -> Iterator[None]:
 def _compile(lowered: Any) -> tuple[Any, OutOfMemory | None]:
     try:
         return lowered.compile(), None
-    except Exception as error:  # the compilers' own types
+    except Exception as error:  # compilers raise types of their own
         text = " ".join(str(error).split())
         if "RESOURCE_EXHAUSTED" not in text:
             raise
@@ -201,7 +189,7 @@ def _compile(lowered: Any) -> tuple[Any, OutOfMemory | None]:
 
 
 def bytes_of(tree: Any) -> int:
-    """Bytes of a tree of arrays on one device."""
+    """Return the bytes of a tree of arrays on one device."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)

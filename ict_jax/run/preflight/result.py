@@ -1,48 +1,48 @@
-"""What was found out about a training step, and what follows from it."""
+"""Result of a preflight, and the times that follow from it."""
 
 import dataclasses
 
 MARGIN = 0.15
-"""The quick settings overstate the memory by about a tenth: within this, they refuse nothing."""
+"""The quick level overstates the memory by about a tenth: within this it refuses nothing."""
 
-UTILISATIONS = (0.2, 0.4)
-"""Shares of the peak for which times are given; published runs of such networks reach 5 to 15%."""
+MFUS = (0.2, 0.4)
+"""MFUs for which times are given; published runs of such networks reach 5 to 15%."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a preflight found. Bytes are of one device unless they say otherwise.
+    """Result of a preflight. Bytes are per device unless stated otherwise.
 
     Attributes:
-      topology: its name, of one slice.
-      num_slices: how many of them.
-      devices: that take part.
-      chips: of the whole topology, which are paid for.
+      topology: name of one slice.
+      num_slices: number of slices.
+      devices: devices of the mesh.
+      chips: chips of the whole topology, which are paid for.
       hosts: processes.
       mesh: sizes of its axes.
-      batch_size: of the global batch.
-      images_per_device: of it.
-      accumulation_steps: parts in which a device works through them.
-      parameters: of the network.
-      parameter_bytes: parameters and their average.
-      optimizer_bytes: its state.
-      peak_bytes: at most in use at one time, as the compiler planned, or what it asked for where
-        it refused; None if it did not say.
-      memory_bytes: what a program may use; None if the device is not known.
-      fits: None if the device is not known.
-      flops_per_step: of all devices, counted from the traced program.
-      compiler_flops_per_step: of all devices, the compiler's count.
-      compiler_bytes_per_step: to and from memory.
-      scanned: whether the two counts of the compiler see the body of a loop only once.
-      remat: whether blocks are computed again; None if the network does not know how.
-      collectives: kind -> bytes; what stands in a loop is counted once.
-      compile_secs: that tracing, lowering and compiling took here.
-      level: of optimisation.
-      total_images: of the whole run.
-      flops_per_sec: the device's peak.
-      bytes_per_sec: of its memory.
+      batch_size: images per step, over all devices.
+      images_per_device: images per step and device.
+      accumulation_steps: microbatches per step.
+      parameters: parameters of the network.
+      parameter_bytes: parameters, EMA parameters and teachers.
+      optimizer_bytes: state of the optimizer.
+      peak_bytes: peak memory as the compiler planned it, or required when it refused; None if it
+        did not say.
+      memory_bytes: memory that a program may use; None for an unknown device.
+      fits: None for an unknown device.
+      flops_per_step: FLOPs over all devices, counted from the traced program.
+      compiler_flops_per_step: FLOPs over all devices, counted by the compiler.
+      compiler_bytes_per_step: memory traffic, counted by the compiler.
+      scanned: whether the compiler's counts include the body of a loop only once.
+      remat: whether blocks are recomputed; None if the network cannot.
+      collectives: bytes by kind; those in a loop count once.
+      compile_secs: duration of tracing, lowering and compiling here.
+      level: level of optimization.
+      total_images: images of the whole run.
+      flops_per_sec: peak of the device.
+      bytes_per_sec: memory bandwidth of the device.
       price_per_chip_hour: as given by the user.
-      refusal: the compiler's words where it refused.
+      refusal: message of the compiler that refused.
     """
 
     topology: str
@@ -76,21 +76,21 @@ class Report:
 
     @property
     def nearly_fits(self) -> bool:
-        """Whether it might fit at the default level of optimisation, and does not at this one."""
+        """Whether the step does not fit, but might at the default level of optimization."""
         if self.fits is not False or self.peak_bytes is None or self.memory_bytes is None:
             return False
         return self.peak_bytes <= self.memory_bytes * (1 + MARGIN)
 
     @property
     def has_bytes(self) -> bool:
-        """Whether the bytes of the whole step to and from memory were counted."""
+        """Whether the memory traffic of the whole step was counted."""
         return self.compiler_bytes_per_step is not None and not self.scanned
 
     @property
     def roofline_secs_per_step(self) -> float | None:
-        """At the peak of operations, or of the memory where its bytes take longer.
+        """Seconds per step at peak FLOPs, or at peak memory bandwidth if that takes longer.
 
-        An estimate: how many bytes are moved depends on how the compiler optimises.
+        An estimate: the memory traffic depends on the compiler's optimization.
         """
         if self.flops_per_sec is None or self.bytes_per_sec is None:
             return None
@@ -99,12 +99,12 @@ class Report:
             bounds.append(self.compiler_bytes_per_step / self.bytes_per_sec)
         return max(bounds)
 
-    def secs_per_step(self, utilisation: float) -> float | None:
-        """At a share of the peak of operations."""
+    def secs_per_step(self, mfu: float) -> float | None:
+        """Return the seconds per step at an MFU."""
         if self.flops_per_sec is None:
             return None
-        return self.flops_per_step / self.devices / self.flops_per_sec / utilisation
+        return self.flops_per_step / self.devices / self.flops_per_sec / mfu
 
     def hours(self, secs_per_step: float) -> float:
-        """Of the whole run."""
+        """Return the hours of the whole run."""
         return self.total_images / self.batch_size * secs_per_step / 3600

@@ -1,9 +1,9 @@
-"""A preflight's report, to be read by people and by programs."""
+"""Preflight reports as text and as JSON."""
 
 import dataclasses
 from typing import Any
 
-from ict_jax.run.preflight.result import UTILISATIONS, Report
+from ict_jax.run.preflight.result import MFUS, Report
 from ict_jax.run.preflight.suggestions import suggestions
 from ict_jax.runtime.console import format_secs
 
@@ -11,9 +11,9 @@ GIB = 2**30
 
 
 def as_text(report: Report) -> str:
-    """All figures, one to a line."""
+    """Format all figures, one per line."""
     slices = f"{report.num_slices} x " if report.num_slices > 1 else ""
-    part = report.images_per_device // report.accumulation_steps
+    microbatch = report.images_per_device // report.accumulation_steps
     rows = [
         (
             "devices",
@@ -23,12 +23,12 @@ def as_text(report: Report) -> str:
         (
             "batch",
             f"{report.batch_size:,} images, {report.images_per_device:,} per device, "
-            f"{part:,} at a time",
+            f"{microbatch:,} at a time",
         ),
         ("parameters", f"{report.parameters:,}"),
         (
             "state per device",
-            f"{report.parameter_bytes / GIB:.3f} GiB parameters, average and teachers, "
+            f"{report.parameter_bytes / GIB:.3f} GiB parameters, EMA and teachers, "
             f"{report.optimizer_bytes / GIB:.3f} GiB optimizer",
         ),
         ("peak memory", _memory(report)),
@@ -41,9 +41,9 @@ def as_text(report: Report) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """All fields, and what follows from them; times of the whole run in hours."""
+    """Return all fields, and the estimates and suggestions that follow from them."""
     secs = {"roofline": report.roofline_secs_per_step}
-    secs |= {f"estimate_at_{u:.0%}_of_peak": report.secs_per_step(u) for u in UTILISATIONS}
+    secs |= {f"estimate_at_{mfu:.0%}_of_peak": report.secs_per_step(mfu) for mfu in MFUS}
     return {
         **dataclasses.asdict(report),
         "images_per_sec": {k: report.batch_size / v for k, v in secs.items() if v},
@@ -53,14 +53,13 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def refusal(report: Report) -> str:
-    """One sentence for what does not fit, with what would."""
-    found = suggestions(report)
+    """Say in one sentence what does not fit, and what would."""
     if report.peak_bytes is None or report.memory_bytes is None:
         return f"the compiler refused the training step for {report.topology}: {report.refusal}"
     return (
         f"the training step needs {report.peak_bytes / GIB:.2f} GiB of the "
         f"{report.memory_bytes / GIB:.2f} GiB that a device of {report.topology} has; by estimate "
-        f"these would fit: {'; '.join(found)}."
+        f"these would fit: {'; '.join(suggestions(report))}."
     )
 
 
@@ -87,11 +86,8 @@ def _collectives(report: Report) -> str:
     if not report.collectives:
         return "none"
     parts = [f"{kind} {size / 2**20:,.1f} MiB" for kind, size in report.collectives.items()]
-    return (
-        ", ".join(parts)
-        + " per step and device"
-        + (" (those in loops counted once)" if report.scanned else "")
-    )
+    once = " (those in loops counted once)" if report.scanned else ""
+    return f"{', '.join(parts)} per step and device{once}"
 
 
 def _times(report: Report) -> list[tuple[str, str]]:
@@ -101,9 +97,9 @@ def _times(report: Report) -> list[tuple[str, str]]:
     what = "FLOP and bytes" if report.has_bytes else "FLOP alone"
     rows = [(f"estimate by roofline ({what})", roofline)]
     rows += [
-        (f"estimate at {utilisation:.0%} of peak", secs)
-        for utilisation in UTILISATIONS
-        if (secs := report.secs_per_step(utilisation)) is not None
+        (f"estimate at {mfu:.0%} of peak", secs)
+        for mfu in MFUS
+        if (secs := report.secs_per_step(mfu)) is not None
     ]
     return [(name, _time(report, secs)) for name, secs in rows]
 

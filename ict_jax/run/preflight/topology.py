@@ -1,4 +1,4 @@
-"""Devices by the usual names of slices and machines, described without being there."""
+"""Devices by the usual names of slices and machines, which need not be present."""
 
 import re
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from jax.experimental import topologies
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.runtime.chips import CHIPS, Chip, find_chip
 
-# Chips to the edges of the torus or mesh, as libtpu names them. Google's documentation of each
-# generation lists the shapes in which slices are offered.
+# Shapes of the torus or mesh by number of chips, as libtpu names them, from the slices that
+# Google's documentation of each generation lists.
 _FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _CUBES = {
     4: "2x2x1",
@@ -26,11 +26,11 @@ _CUBES = {
 }
 _SHAPES = {"v3": _FLAT, "v4": _CUBES, "v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT}
 _CORES_IN_NAME = {"v3": 2, "v4": 2, "v5e": 1, "v5p": 2, "v6e": 1}
-# A host has four chips, but for these.
+# Bounds of the slices whose host does not have four chips.
 _ONE_HOST_OF = {kind: {1: (1, 1, 1), 8: (2, 4, 1)} for kind in ("v5e", "v6e")}
 _GPUS_PER_NODE = 8
 
-# What XLA wants to know of a GPU it cannot ask, from the makers' data sheets and CUDA's limits.
+# Facts that XLA needs about an absent GPU, from the makers' data sheets and CUDA's limits.
 _GPU = """gpu_device_info {{
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
   shared_memory_per_core: {shared} threads_per_core_limit: 2048 core_count: {cores}
@@ -57,46 +57,44 @@ class Topology(NamedTuple):
     """Devices to compile for.
 
     Attributes:
-      name: as it was asked for.
-      devices: of all slices or nodes.
-      chip: what one of them can do; None if it is not known.
-      local: whether the devices are there.
+      name: as given by the user.
+      devices: devices of all slices or nodes.
+      chip: their peak and memory; None for an unknown device.
     """
 
     name: str
     devices: list[Any]
     chip: Chip | None
-    local: bool = False
 
     @property
     def num_chips(self) -> int:
-        """Chips, which are what is paid for."""
+        """Number of chips, which are what is paid for."""
         return len(self.devices) // (self.chip.devices_per_chip if self.chip else 1)
 
     @property
     def num_hosts(self) -> int:
-        """Processes of a job."""
+        """Number of processes of a job."""
         return len({device.process_index for device in self.devices})
 
 
 def find_topology(name: str, num_slices: int = 1) -> Topology:
-    """The devices of a name: v5e-16, v4-8, h100-8, local.
+    """Find the devices of a name: v5e-16, v4-8, h100-8, local.
 
-    As in their names, the number after v5e and v6e counts chips, that after v3, v4 and v5p counts
-    cores, two per chip; that after a GPU counts GPUs, eight in a node.
+    The number counts chips for v5e and v6e, cores (two per chip) for v3, v4 and v5p, and GPUs,
+    eight in a node.
 
     Args:
-      name: of one slice.
-      num_slices: how many of them, joined by the network of the data centre.
+      name: name of one slice.
+      num_slices: number of slices, connected by the data centre's network.
 
     Raises:
-      ArgumentError: there is no such name, or what describes the devices is not installed.
+      ArgumentError: an unknown name, or no compiler for these devices.
     """
     require(num_slices >= 1, f"--num_slices={num_slices} must be at least 1.")
     if name == "local":
         require(num_slices == 1, "--num_slices is for slices that are not here; leave it out.")
         devices = jax.devices()
-        return Topology(name, devices, find_chip(devices[0].device_kind), local=True)
+        return Topology(name, devices, find_chip(devices[0].device_kind))
     match = re.fullmatch(r"(v5litepod|[a-z]+\d+[a-z]?)-(\d+)", name)
     kind, number = (match[1].replace("v5litepod", "v5e"), int(match[2])) if match else ("", 0)
     if kind in _GPUS:
@@ -115,7 +113,7 @@ def find_topology(name: str, num_slices: int = 1) -> Topology:
 
 
 def enlarged(name: str, factor: int) -> str | None:
-    """The name with so many times the devices; None if none is offered."""
+    """Return the name with `factor` times the devices, None if that is not offered."""
     kind, _, number = name.partition("-")
     kind = kind.replace("v5litepod", "v5e")
     if kind in _GPUS:
@@ -128,11 +126,9 @@ def enlarged(name: str, factor: int) -> str | None:
 
 
 def _names() -> list[str]:
-    """What is offered, a range for each kind."""
-    ranges = []
-    for kind, shapes in _SHAPES.items():
-        sizes = [chips * _CORES_IN_NAME[kind] for chips in shapes]
-        ranges.append(f"{kind}-{sizes[0]} to {kind}-{sizes[-1]}")
+    """List the range of names of each kind."""
+    cores = {kind: [n * _CORES_IN_NAME[kind] for n in _SHAPES[kind]] for kind in _SHAPES}
+    ranges = [f"{kind}-{sizes[0]} to {kind}-{sizes[-1]}" for kind, sizes in cores.items()]
     return [*ranges, *(f"{kind}-1 and so on" for kind in _GPUS)]
 
 
@@ -154,10 +150,10 @@ def _gpus(kind: str, number: int) -> list[Any]:
 def _describe(platform: str, shape: str, **options: Any) -> list[Any]:
     try:
         return list(topologies.get_topology_desc(shape, platform, **options).devices)
-    except Exception as error:  # of many types, as the plugins raise them
+    except Exception as error:  # plugins raise many types
         needed = {"tpu": "pip install 'ict_jax[tpu]'", "cuda": "pip install jax-cuda13-plugin"}
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArgumentError(
-            f"the compiler for {platform} is not to be had here ({first}); it comes with "
+            f"the compiler for {platform} is not available here ({first}); it comes with "
             f"{needed[platform]}, of the release that constraints.txt names."
         ) from error

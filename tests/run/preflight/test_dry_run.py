@@ -58,7 +58,7 @@ def test_dry_run_reads_the_data_where_it_must(capsys):
 
 def test_operations_of_a_dense_network_are_two_per_weight():
     config = resolved(digits.get_config())
-    forward, step = dry_run.count_flops(config)
+    forward, step = dry_run.flops_per_image(config)
     shapes = jax.eval_shape(build_init_params(config), jax.random.key(0))
     weights = sum(
         leaf.size
@@ -72,12 +72,12 @@ def test_operations_of_a_dense_network_are_two_per_weight():
 def test_operations_of_scanned_and_accumulated_runs_are_counted_in_full():
     config = resolved(load(ROOT / "configs/cifar10_ict.py", "smoke"))
     config.model.num_res_blocks = 3
-    expected = dry_run.count_flops(config)
+    expected = dry_run.flops_per_image(config)
     config.model.scan_blocks = True
     config.training.accumulation_steps = 4
-    assert dry_run.count_flops(config) == expected
+    assert dry_run.flops_per_image(config) == expected
     config.model.num_res_blocks = 1
-    assert np.all(np.array(dry_run.count_flops(config)) < 0.7 * np.array(expected))
+    assert np.all(np.array(dry_run.flops_per_image(config)) < 0.7 * np.array(expected))
 
 
 def test_dry_run_refuses_mistakes(capsys):

@@ -12,6 +12,7 @@ import pytest
 
 import ict_jax
 from configs import digits
+from ict_jax.config.check import check_run
 from ict_jax.config.network import build_init_params
 from ict_jax.run.preflight.collectives import Collective, collectives
 from ict_jax.run.preflight.compile import _compile, preflight
@@ -19,7 +20,6 @@ from ict_jax.run.preflight.result import Report
 from ict_jax.run.preflight.suggestions import suggestions
 from ict_jax.run.preflight.text import GIB, as_text, refusal
 from ict_jax.run.preflight.topology import Topology, enlarged, find_topology
-from ict_jax.run.setup import check_parts
 from ict_jax.runtime.chips import CHIPS, find_chip
 from tests.helpers import ROOT
 
@@ -183,7 +183,7 @@ def test_a_refusal_without_a_number():
 
 
 def smoke_report(memory_bytes, told, **options):
-    config, mesh, _ = check_parts(digits.get_config("smoke"), devices=jax.devices())
+    config, mesh, _ = check_run(digits.get_config("smoke"), jax.devices())
     chip = CHIPS["v5e"]._replace(memory_bytes=memory_bytes)
     topology = Topology("v5e-4", jax.devices(), chip)
 
@@ -207,7 +207,7 @@ def test_nothing_is_refused_within_the_margin_without_a_check():
 def test_devices_that_take_no_part_are_not_counted():
     config = digits.get_config("smoke")
     config.mesh.num_devices = 2
-    config, mesh, _ = check_parts(config, devices=jax.devices())
+    config, mesh, _ = check_run(config, jax.devices())
     report = preflight(config, mesh, find_topology("local"))
     assert len(jax.devices()) > 2 and report.devices == 2
     assert report.images_per_device == config.batch_size // 2
@@ -227,7 +227,7 @@ def test_at_least_one_slice():
 def test_a_run_on_the_devices_at_hand():
     config = digits.get_config("smoke")
     config.mesh.fsdp = 2
-    config, mesh, _ = check_parts(config, devices=jax.devices())
+    config, mesh, _ = check_run(config, jax.devices())
     report = preflight(config, mesh, find_topology("local"))
     init = build_init_params(config)
     sizes = [leaf.size for leaf in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))]
