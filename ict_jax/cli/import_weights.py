@@ -32,14 +32,12 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "the suffix :edm for the diffusion models. Override values as in "
         "--config.model.channels=64.",
     )
-    flags.DEFINE_string("source", None, "File or directory of the weights.", flag_values=values)
-    flags.DEFINE_string(
-        "sha256",
-        None,
-        "Expected SHA-256 of the file of the weights, from its publisher or sha256sum.",
-        flag_values=values,
-    )
-    flags.DEFINE_string("out", None, "New work directory for the checkpoint.", flag_values=values)
+    for name, text in {
+        "source": "File or directory of the weights.",
+        "sha256": "Expected SHA-256 of the file of the weights, from its publisher or sha256sum.",
+        "out": "New work directory for the checkpoint.",
+    }.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:

@@ -28,15 +28,11 @@ def define_flags(values: flags.FlagValues, argv: list[str]) -> None:
         "Config file, such as configs/digits.py, or configs/digits.py:smoke for a run of seconds. "
         "Override values as in --config.optimizer.learning_rate=2e-4.",
     )
-    flags.DEFINE_string(
-        "workdir", None, "Directory of this run, created if needed.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "init_from",
-        None,
-        "Checkpoint of another run, from whose EMA parameters a new run starts.",
-        flag_values=values,
-    )
+    for name, text in {
+        "workdir": "Directory of this run, created if needed.",
+        "init_from": "Checkpoint of another run, from whose EMA parameters a new run starts.",
+    }.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_bool(
         "dry_run",
         False,

@@ -50,15 +50,12 @@ def check_config(config: Config) -> None:
 def check_run(
     config: Config, devices: Sequence[Any] | None = None, *, with_data: bool = False
 ) -> tuple[Config, Mesh, Dataset | None]:
-    """Check and resolve the config of a run, whose place of data is remembered.
+    """Check and resolve the user's own config, and remember its place of data.
 
     Args:
-      config: the user's own, from a file like those in `configs/`.
+      config: from a file like those in `configs/`.
       devices: devices of the mesh; default: all of the job.
-      with_data: whether to load the data even if the config states image shape and sigma_data.
-
-    Returns:
-      The resolved config, the mesh and the data if loaded.
+      with_data: whether to load the data even if the config `is_stated`.
 
     Raises:
       ArgumentError: the first mistake found.
@@ -70,7 +67,6 @@ def check_run(
     dataset = build_dataset(config) if with_data or not is_stated(config) else None
     if dataset is not None:
         places.remember(config.data.get("data_dir"))
-        check_classes(config, dataset)
     return resolve(config, dataset), mesh, dataset
 
 
@@ -78,19 +74,21 @@ def resolve(config: Config, dataset: Dataset | None) -> Config:
     """Copy a config, filling in the values that are measured on the data.
 
     These are `image_shape`, and `precondition.sigma_data` if it is None: the root mean square of
-    the training images in [-1, 1] (of a part of a large set).
-
-    Args:
-      config: from a file like those in `configs/`.
-      dataset: the data; None if the config states both values itself (`is_stated`).
+    the training images in [-1, 1] (of a part of a large set). No data set is needed if the config
+    states both itself (`is_stated`).
 
     Raises:
-      ArgumentError: the images have another shape than the config states, or a shape that the
-        network cannot take.
+      ArgumentError: the data has other classes or another image shape than the config states, or
+        a shape that the network cannot take.
     """
     config = config.copy_and_resolve_references()
     if dataset is not None:
-        shape = tuple(dataset.image_shape)
+        shape, classes = tuple(dataset.image_shape), num_classes(config)
+        require(
+            classes in (0, dataset.num_classes),
+            f"config.model.num_classes={classes}, but {dataset.name} has {dataset.num_classes} "
+            "classes; use that number, or 0 for an unconditional model.",
+        )
         require(
             config.image_shape is None or tuple(config.image_shape) == shape,
             f"config.image_shape={config.image_shape}, but the images of {dataset.name} have "
@@ -108,13 +106,9 @@ def resolve(config: Config, dataset: Dataset | None) -> Config:
 def resolve_network(config: Config, kind: type, name: str) -> tuple[Config, Any]:
     """Resolve a config without data, and build its network.
 
-    Args:
-      config: of imported or exported weights.
-      kind: class that the network must have.
-      name: name of that class in configs, for messages.
-
     Raises:
-      ArgumentError: another network, or the config leaves something to the data.
+      ArgumentError: a network of another kind, which configs call `name`, or the config leaves
+        something to the data.
     """
     require(
         is_stated(config),
@@ -134,15 +128,9 @@ def resolve_network(config: Config, kind: type, name: str) -> tuple[Config, Any]
 def dataset_of_checkpoint(
     config: Config, checkpoint: str, data_dir: str | None = None
 ) -> tuple[Config, Dataset]:
-    """Load the data set of a checkpoint, from a place that the user has named.
+    """Load the data set of a checkpoint, and resolve its config, which may be a stranger's.
 
-    Args:
-      config: config of the checkpoint, which may come from a stranger.
-      checkpoint: path as the user gave it.
-      data_dir: place of the data; default: that of the config, if the user has named it before.
-
-    Returns:
-      The resolved config, with the place, and the data set.
+    The data is in `data_dir`, or where the config says if the user has named that place before.
 
     Raises:
       ArgumentError: the user has not, or the data is missing or does not fit.
@@ -153,7 +141,6 @@ def dataset_of_checkpoint(
         config.data.data_dir = place
     dataset = build_dataset(config)
     places.remember(data_dir)
-    check_classes(config, dataset)
     return resolve(config, dataset), dataset
 
 
@@ -177,13 +164,3 @@ def check_resolved(config: Config) -> None:
         model.check_image_shape(image_shape(config))
     except ValueError as error:
         raise ArgumentError(f"config.model: {error}") from error
-
-
-def check_classes(config: Config, dataset: Dataset) -> None:
-    """Raise `ArgumentError` if the network has other classes than the data."""
-    classes = num_classes(config)
-    require(
-        classes in (0, dataset.num_classes),
-        f"config.model.num_classes={classes}, but {dataset.name} has {dataset.num_classes} "
-        "classes; use that number, or 0 for an unconditional model.",
-    )

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from ict_jax.config.network import build_model
-from ict_jax.config.objective import denoiser_precondition
+from ict_jax.config.objective import DIFFUSION_FROM, objective_kind
 from ict_jax.config.sampling import is_diffusion
 from ict_jax.config.sections import Config
 from ict_jax.core.errors import require
@@ -59,14 +59,10 @@ def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def differing_function(theirs: Config, ours: Config) -> list[str]:
-    """Return the dotted names of the keys that make the same parameters another function.
+    """Return the dotted names of the keys that make their parameters another function in ours.
 
     Missing keys of the network have its defaults. A boundary at sigma_min and one at 0 may differ,
     since consistency models start from diffusion models.
-
-    Args:
-      theirs: resolved config of the parameters.
-      ours: resolved config of the network that gets them.
     """
     a, b = build_model(theirs), build_model(ours)
     pairs = {f"model.{key}": (_field(a, key), _field(b, key)) for key in _fields(a) & _fields(b)}
@@ -81,27 +77,27 @@ def differing_function(theirs: Config, ours: Config) -> list[str]:
     return [f"{name} ({x!r} -> {y!r})" for name, (x, y) in sorted(pairs.items()) if x != y]
 
 
-def check_start(theirs: Config, ours: Config, source: str, *, distilled: bool) -> None:
-    """Raise `ArgumentError` unless a run can start from another run's parameters.
+def check_start(theirs: Config, ours: Config, what: str, path: str) -> None:
+    """Raise `ArgumentError` unless a run can start from, or distil, the model at a path.
 
     Args:
-      theirs: resolved config of the parameters.
+      theirs: resolved config of the model.
       ours: resolved config of the run.
-      source: name and value of their path, for messages.
-      distilled: whether theirs is the diffusion model that the run distils.
+      what: name of the path, which says whether the model is distilled.
+      path: path of the model, for messages.
     """
-    name, expected = theirs.precondition.name, denoiser_precondition(ours)
+    name, expected = theirs.precondition.name, objective_kind(ours).denoiser
     require(
-        not distilled or (is_diffusion(theirs) and name == expected),
-        f"{source} has objective {theirs.objective.name!r} and precondition {name!r}, and a "
+        what != DIFFUSION_FROM or (is_diffusion(theirs) and name == expected),
+        f"{what}={path} has objective {theirs.objective.name!r} and precondition {name!r}, and a "
         f"diffusion model with {expected!r} is to be distilled; train one with configs/edm.py in "
         "the form for this.",
     )
     keys = differing_function(theirs, ours)
     require(
         not keys,
-        f"{source} is another network: {', '.join(keys)}; give a model of the same values, or set "
-        "these keys of the config to those of the model.",
+        f"{what}={path} is another network: {', '.join(keys)}; give a model of the same values, or "
+        "set these keys of the config to those of the model.",
     )
 
 

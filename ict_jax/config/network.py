@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -62,11 +62,8 @@ def image_shape(config: Config) -> tuple[int, int, int]:
 def build_bind(config: Config, precondition: str | None = None) -> Bind:
     """Build `bind(params, labels, dropout_key)` -> the consistency function of these parameters.
 
-    With the precondition "edm" it is a denoiser. An unconditional network ignores labels.
-
-    Args:
-      config: resolved config.
-      precondition: replaces the name in `config.precondition`; "none" leaves the network raw.
+    With the precondition "edm" it is a denoiser; "none" leaves the network raw. An unconditional
+    network ignores labels.
     """
     model, classes = build_model(config), num_classes(config)
     section = config.precondition
@@ -108,50 +105,25 @@ def build_init_params(config: Config) -> Callable[[Key[Array, ""]], Params]:
     return init_params
 
 
-class NoiseSettings(NamedTuple):
-    """Noise levels of a model, and the scalings around its network."""
-
-    precondition: str
-    sigma_data: float
-    sigma_min: float
-    sigma_max: float
-    rho: float
-    s1: int
-
-
-def noise_settings(config: Config) -> NoiseSettings:
-    """Return the noise levels and scalings of a resolved config."""
-    scalings, disc = config.precondition, config.discretization
-    levels = (disc.sigma_min, disc.sigma_max, disc.rho, disc.s1)
-    return NoiseSettings(scalings.name, scalings.sigma_data, *levels)
+def noise_settings(config: Config) -> dict[str, Any]:
+    """Return the values of `config.discretization` and `config.precondition` in one dict."""
+    return {**config.discretization, **config.precondition}
 
 
 def with_network(
     config: Config,
     model: dict[str, Any],
     image_shape: tuple[int, int, int],
-    *,
-    sigma_data: float,
-    sigma_min: float,
-    sigma_max: float,
-    rho: float,
+    levels: dict[str, float],
 ) -> Config:
-    """Copy a config, replacing its network, image shape and noise levels.
+    """Copy the config of a consistency model, replacing its section `model` and image shape.
 
-    Args:
-      config: of a consistency model.
-      model: section `model`.
-      image_shape: (h, w, c).
-      sigma_data: standard deviation of the data, of the boundary scalings.
-      sigma_min: smallest noise level, of the boundary scalings too.
-      sigma_max: largest noise level.
-      rho: exponent of the Karras grid.
+    Replaces the noise levels too, by `levels`: sigma_data, sigma_min, sigma_max and rho.
     """
     config = config.copy_and_resolve_references()
+    scalings = {key: levels[key] for key in ("sigma_data", "sigma_min")}
     with config.unlocked():
         config.model, config.image_shape = ConfigDict(model), image_shape
-        config.precondition = ConfigDict(
-            {"name": "boundary", "sigma_data": sigma_data, "sigma_min": sigma_min}
-        )
-        config.discretization.update(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+        config.precondition = ConfigDict({"name": "boundary", **scalings})
+        config.discretization.update({k: v for k, v in levels.items() if k != "sigma_data"})
     return config

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ict_jax.config.sections import Config, resolve_names, select_by_name, splat
 from ict_jax.core import objectives, schedules
@@ -38,6 +38,9 @@ METRICS = {
     "lpips": lpips_without_parameters,
 }
 WEIGHTS = {"inverse_gap": inverse_gap, "unit": unit_weight}
+
+DIFFUSION_FROM = "config.diffusion_from"
+"""Name of the checkpoint that a run distils, in messages."""
 
 LPIPS_FILES = ("vgg_weights", "linear_weights")
 """Keys of `config.lpips` that name files; the others are fields of the network."""
@@ -85,26 +88,23 @@ def finest_grid(config: Config) -> list[float]:
     return tables.sigmas[-1, : tables.num_scales[-1]].tolist()
 
 
-def _kind(config: Config) -> tuple[Kind, dict[str, Any]]:
-    return select_by_name("objective", config.objective, OBJECTIVES)
+def objective_kind(config: Config) -> Kind:
+    """Return how the objective is built."""
+    return select_by_name("objective", config.objective, OBJECTIVES)[0]
 
 
 def has_levels(config: Config) -> bool:
     """Return whether the objective trains at N(k) discrete noise levels."""
-    return "disc" in _kind(config)[0].given
+    return "disc" in objective_kind(config).given
 
 
 def build_objective(config: Config, metric: Metric | None = None) -> Objective:
-    """Build the objective of `config.objective`.
-
-    Args:
-      config: with the sections `discretization`, `objective` and `precondition`.
-      metric: replaces the metric of the config.
+    """Build the objective of `config.objective`; `metric` replaces the one that it names.
 
     Raises:
       ArgumentError: an unknown name or key.
     """
-    kind, options = _kind(config)
+    kind, options = select_by_name("objective", config.objective, OBJECTIVES)
     given = {}
     if "disc" in kind.given:
         given["disc"] = build_discretization(config)
@@ -119,7 +119,7 @@ def build_objective(config: Config, metric: Metric | None = None) -> Objective:
 
 def check_objective(config: Config) -> None:
     """Raise `ArgumentError` unless the objective can train the network and its precondition."""
-    kind, name = _kind(config)[0], config.objective.name
+    kind, name = objective_kind(config), config.objective.name
     require(
         config.precondition.name in (kind.precondition, *kind.others),
         f"config.objective.name={name!r} trains with config.precondition.name="
@@ -130,11 +130,6 @@ def check_objective(config: Config) -> None:
         f"config.objective.name={name!r} takes the network's derivative along the noise level, "
         "which is not supported in bfloat16; use config.model.dtype='float32'.",
     )
-
-
-def denoiser_precondition(config: Config) -> str | None:
-    """Return the precondition of the diffusion model to distil, None without distillation."""
-    return _kind(config)[0].denoiser
 
 
 def metric_network(config: Config) -> LPIPS | None:
@@ -158,45 +153,30 @@ def metric_network(config: Config) -> LPIPS | None:
         raise ArgumentError(f"config.lpips: {error}") from error
 
 
-class Sources(NamedTuple):
-    """Paths of the weights that a new run starts from.
-
-    Attributes:
-      init_from: checkpoint of the initial parameters, if any.
-      diffusion_from: checkpoint of the diffusion model to distil, if any.
-      lpips: files of the metric's weights, by the arguments of `read_lpips`, if any.
-    """
-
-    init_from: str | None
-    diffusion_from: str | None
-    lpips: dict[str, str | None] | None
+def lpips_files(config: Config) -> dict[str, str | None] | None:
+    """Return the files of LPIPS as arguments of `read_lpips`, None for another metric."""
+    if metric_network(config) is None:
+        return None
+    return {key: config.lpips.get(key) for key in LPIPS_FILES}
 
 
-def find_sources(config: Config) -> Sources:
-    """Return the paths that a config names.
+def source_checkpoints(config: Config) -> dict[str, str]:
+    """Return the checkpoints that a new run starts from, by name, the initial parameters' last.
 
     Raises:
       ArgumentError: a diffusion model is missing, or given to an objective that distils none.
     """
     name, path = config.objective.name, config.get("diffusion_from")
-    has_denoiser = denoiser_precondition(config) is not None
+    distils = objective_kind(config).denoiser is not None
     require(
-        has_denoiser or path is None,
-        f"config.diffusion_from={path} is what distillation distils, and config.objective.name="
+        distils or path is None,
+        f"{DIFFUSION_FROM}={path} is what distillation distils, and config.objective.name="
         f"{name!r} distils nothing; to start from its weights give --init_from.",
     )
     require(
-        not has_denoiser or path is not None,
+        not distils or path is not None,
         f"config.objective.name={name!r} distils a diffusion model, and none is given; give "
-        "--config.diffusion_from=RUN, trained with objective.name='edm' or imported.",
+        f"--{DIFFUSION_FROM}=RUN, trained with objective.name='edm' or imported.",
     )
-    lpips = None
-    if metric_network(config) is not None:
-        lpips = {key: config.lpips.get(key) for key in LPIPS_FILES}
-    return Sources(config.init_from, path, lpips)
-
-
-def teacher_names(objective: Objective) -> list[str]:
-    """Return the names of the networks that the state holds for an objective."""
-    names = {"target": objective.target_decay is not None, "denoiser": objective.has_denoiser}
-    return [name for name, used in names.items() if used]
+    sources = {DIFFUSION_FROM: path, "--init_from": config.init_from}
+    return {what: path for what, path in sources.items() if path is not None}

@@ -34,13 +34,10 @@ def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
 
 
 def karras_levels(config: Config, steps: int | None) -> tuple[float, ...]:
-    """Return descending noise levels of the Karras grid to sample at.
+    """Return the descending noise levels of the Karras grid to sample at, by default 1.
 
-    A consistency model is not called at the last level, sigma_min, where it is the identity.
-
-    Args:
-      config: resolved config.
-      steps: number of levels; default: 1, for a diffusion model `DIFFUSION_STEPS`.
+    A consistency model is not called at the last level, sigma_min, where it is the identity; a
+    diffusion model has `DIFFUSION_STEPS` by default.
 
     Raises:
       ArgumentError: steps < 1.
@@ -50,12 +47,8 @@ def karras_levels(config: Config, steps: int | None) -> tuple[float, ...]:
     require(steps >= 1, f"--steps={steps} must be at least 1.")
     if diffusion and steps == 1:
         return (disc.sigma_max,)
-    sigmas = karras_sigmas(
-        steps if diffusion else steps + 1,
-        sigma_min=disc.sigma_min,
-        sigma_max=disc.sigma_max,
-        rho=disc.rho,
-    )
+    levels = {key: disc[key] for key in ("sigma_min", "sigma_max", "rho")}
+    sigmas = karras_sigmas(steps if diffusion else steps + 1, **levels)
     return tuple(float(sigma) for sigma in sigmas[::-1][:steps])
 
 

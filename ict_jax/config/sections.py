@@ -50,13 +50,7 @@ def select_by_name(name: str, section: Config, table: dict[str, Any]) -> tuple[A
 def resolve_names(
     name: str, section: Mapping[str, Any], tables: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Copy a section, replacing names by their values.
-
-    Args:
-      name: name of the section.
-      section: keys and values.
-      tables: values by name, by key.
-    """
+    """Copy a section, replacing the names in it by their values in `tables[key]`."""
     values = dict(section)
     for key in tables.keys() & values.keys():
         require(

@@ -16,9 +16,8 @@ from ict_jax.config.network import build_bind, build_init_params, matmul_precisi
 from ict_jax.config.objective import (
     build_objective,
     check_objective,
-    denoiser_precondition,
     metric_network,
-    teacher_names,
+    objective_kind,
 )
 from ict_jax.config.sections import Config, build_section
 from ict_jax.core.objectives.base import Loss
@@ -32,14 +31,7 @@ from ict_jax.training.step import Batch, Metrics, make_train_step
 
 
 class Sizes(NamedTuple):
-    """Sizes of a run.
-
-    Attributes:
-      total_steps: training steps.
-      batch_size: images per step, over all devices.
-      accumulation_steps: microbatches per step.
-      remat: whether blocks are recomputed in the backward pass; None if the network cannot.
-    """
+    """Sizes of a run; `remat` is None if the network cannot recompute its blocks."""
 
     total_steps: int
     batch_size: int
@@ -93,15 +85,10 @@ def build_bind_loss(config: Config, network: models.LPIPS) -> Callable[[Params],
 def build_train_step(
     config: Config, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Build the pure training step of a resolved config.
-
-    Args:
-      config: all sections that training needs.
-      mesh: devices over which parameters may be sharded; default: replicated parameters.
-    """
+    """Build the pure training step of a resolved config; parameters may be sharded over `mesh`."""
     check_objective(config)
     objective, tx = build_objective(config), build_section(config, "optimizer", make_optimizer)
-    precondition, metric = denoiser_precondition(config), metric_network(config)
+    precondition, metric = objective_kind(config).denoiser, metric_network(config)
     binds: dict[str, Callable[..., Any]] = {}
     binds["bind"] = build_bind(config, "none" if objective.of_network else None)
     if precondition is not None:
@@ -118,13 +105,14 @@ def build_init_state(config: Config) -> Callable[[], TrainState]:
     """Build `init_state()` -> the state at step 0, a function of `config.seed`."""
     init_params, objective = build_init_params(config), build_objective(config)
     tx = build_section(config, "optimizer", make_optimizer)
-    names, metric = teacher_names(objective), metric_network(config)
+    has = {"target": objective.target_decay is not None, "denoiser": objective.has_denoiser}
+    metric = metric_network(config)
     init_loss_params = objective.init_loss_params
 
     def init_state() -> TrainState:
         key_params, key_training = split(seed_key(config.seed))
         params = init_params(key_params)
-        teachers = dict.fromkeys(names, params)
+        teachers = {name: params for name, exists in has.items() if exists}
         if metric is not None:
             images = jnp.zeros((1, *config.image_shape), jnp.float32)
             teachers["metric"] = metric.init(key_params, images, images)["params"]

@@ -9,10 +9,10 @@ from ict_jax.checkpoints import load_ema
 from ict_jax.checkpoints.interop.lpips import read_lpips
 from ict_jax.checkpoints.store import from_newest
 from ict_jax.config.compare import check_start
-from ict_jax.config.objective import find_sources
+from ict_jax.config.objective import DIFFUSION_FROM, lpips_files, source_checkpoints
 from ict_jax.config.training import build_init_state
 from ict_jax.core.errors import require
-from ict_jax.run.setup import DIFFUSION_FROM, INIT_FROM, Progress, Run, describe_devices
+from ict_jax.run.setup import Progress, Run, describe_devices
 from ict_jax.runtime.console import say
 from ict_jax.runtime.processes import all_or_none, require_agreement
 from ict_jax.training import parallel
@@ -49,28 +49,23 @@ def restore_or_init(run: Run) -> Progress:
 
 
 def load_trained(run: Run, network: Params) -> dict[str, Params]:
-    """Load the parameters that a new run gets from elsewhere, replicated.
-
-    Args:
-      run: the new run.
-      network: abstract parameters of its network.
+    """Load the parameters that a new run, with this abstract network, gets from elsewhere.
 
     Returns:
       The teachers `denoiser` and `metric` where the run has them, and as `start` the student's
-      initial parameters unless they are random.
+      initial parameters unless they are random; all replicated.
 
     Raises:
       ArgumentError: as `load_network` and `read_lpips`.
     """
-    sources, loaded = find_sources(run.config), {}
-    if sources.diffusion_from is not None:
-        loaded["denoiser"] = load_network(sources.diffusion_from, DIFFUSION_FROM, run, network)
-        loaded["start"] = loaded["denoiser"]
-    if sources.init_from is not None:
-        loaded["start"] = load_network(sources.init_from, INIT_FROM, run, network)
-    if sources.lpips is not None:
+    loaded = {}
+    for what, path in source_checkpoints(run.config).items():
+        loaded["start"] = load_network(path, what, run, network)
+        if what == DIFFUSION_FROM:
+            loaded["denoiser"] = loaded["start"]
+    if (files := lpips_files(run.config)) is not None:
         with all_or_none():
-            weights = read_lpips(**sources.lpips)
+            weights = read_lpips(**files)
         require_agreement({"the weights of LPIPS": str(parallel.fingerprint_of(weights))})
         loaded["metric"] = parallel.put_whole(weights, run.mesh)
     return loaded
@@ -90,13 +85,7 @@ def begin_from(state: TrainState, loaded: dict[str, Params]) -> TrainState:
 
 
 def load_network(path: str, what: str, run: Run, expected: Params) -> Params:
-    """Load the EMA parameters of another run, replicated.
-
-    Args:
-      path: its checkpoint.
-      what: name of the path in messages.
-      run: the new run.
-      expected: abstract parameters of its network.
+    """Load the EMA parameters of another run, replicated; `what` names their path in messages.
 
     Raises:
       ArgumentError: the checkpoint is missing, or of another network or other scalings, or not the
@@ -109,8 +98,7 @@ def load_network(path: str, what: str, run: Run, expected: Params) -> Params:
 
     with all_or_none():
         loaded = load_ema(path, sharding=parallel.replicated(run.mesh), what=what)
-        distilled = what == DIFFUSION_FROM
-        check_start(loaded.config, run.config, f"{what}={path}", distilled=distilled)
+        check_start(loaded.config, run.config, what, path)
         a, b = shapes(loaded.params), shapes(expected)
         different = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
         require(

@@ -17,17 +17,21 @@ PACKAGES = ("ict_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 
 
 def record_start(workdir: epath.Path, *, step: int, devices: str) -> None:
-    """Add this start to those in `environment.json`.
-
-    Args:
-      workdir: work directory of the run.
-      step: step that it starts or resumes from.
-      devices: description of the devices.
+    """Add this start, from `step` on, to those in `environment.json`.
 
     Raises:
       NotSaved: the file cannot be written.
     """
-    starts = [*read_starts(workdir), _this_start(step, devices)]
+    start = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "step": step,
+        "devices": devices,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+    starts = [*read_starts(workdir), start]
     write_at_once(workdir / FILE, f"{json.dumps(starts, indent=2)}\n".encode())
 
 
@@ -38,18 +42,6 @@ def read_starts(workdir: epath.Path) -> list[dict[str, Any]]:
     except (*failures(), ValueError):
         return []
     return [s for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
-
-
-def _this_start(step: int, devices: str) -> dict[str, Any]:
-    return {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.orig_argv),
-        "step": step,
-        "devices": devices,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "versions": {name: _version(name) for name in PACKAGES},
-    }
 
 
 def _version(package: str) -> str | None:

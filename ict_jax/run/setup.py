@@ -14,7 +14,7 @@ from ict_jax.checkpoints.interop.lpips import check_lpips_files
 from ict_jax.checkpoints.store import Checkpoints, from_newest
 from ict_jax.config.check import check_run
 from ict_jax.config.compare import differing_keys
-from ict_jax.config.objective import find_sources
+from ict_jax.config.objective import lpips_files, source_checkpoints
 from ict_jax.config.sampling import build_draw, diffusion_sigmas, sampler_arguments
 from ict_jax.config.sections import Config, build_section
 from ict_jax.config.training import build_batches, sizes_of
@@ -30,9 +30,6 @@ from ict_jax.runtime.processes import all_or_none, is_main
 from ict_jax.runtime.storage import writable_directory, write_at_once
 from ict_jax.training.state import TrainState
 from ict_jax.training.step import Metrics
-
-INIT_FROM, DIFFUSION_FROM = "--init_from", "config.diffusion_from"
-"""Names of paths in messages."""
 
 
 class Checked(NamedTuple):
@@ -120,13 +117,10 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
 
 def check_sources(config: Config) -> None:
     """Raise `ArgumentError` unless the checkpoints and weights that a new run needs exist."""
-    sources = find_sources(config)
-    if sources.init_from is not None:
-        locate(sources.init_from, what=INIT_FROM)
-    if sources.diffusion_from is not None:
-        locate(sources.diffusion_from, what=DIFFUSION_FROM)
-    if sources.lpips is not None:
-        check_lpips_files(**sources.lpips)
+    for what, path in source_checkpoints(config).items():
+        locate(path, what=what)
+    if (files := lpips_files(config)) is not None:
+        check_lpips_files(**files)
 
 
 def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
@@ -134,9 +128,8 @@ def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
     old = from_newest(checkpoints, checkpoints.config)
     if old is None:
         return
-    # Through JSON, which turns tuples into lists, as the stored one.
-    new = json.loads(json.dumps(config.to_dict()))
-    keys = differing_keys(old, new)
+    # As the stored one is read: JSON turns tuples into lists.
+    keys = differing_keys(old, json.loads(json.dumps(config.to_dict())))
     require(
         not keys,
         f"--workdir holds a run with another config: {', '.join(keys)}; resume it with its own "

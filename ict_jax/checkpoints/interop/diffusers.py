@@ -28,7 +28,7 @@ from ict_jax.runtime.storage import made_at_once, to_path, writable_directory
 
 SCHEDULER = "CMStochasticIterativeScheduler"
 LEVELS = ("sigma_min", "sigma_max", "sigma_data", "rho")
-"""Fields of the scheduler that are also arguments of `with_network`."""
+"""Fields of the scheduler that our configs have too."""
 UNET_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 DIFFUSERS = "0.42.1"
 """The version of diffusers that exported directories were loaded with."""
@@ -89,7 +89,7 @@ def read_diffusers(directory: Path, config: Config) -> Loaded:
             "a ConsistencyModelPipeline.",
         )
     levels = {key: float(scheduler[key]) for key in LEVELS}
-    config, model = resolve_network(with_network(config, fields, shape, **levels), ADM, "adm")
+    config, model = resolve_network(with_network(config, fields, shape, levels), ADM, "adm")
     file = weights_file(directory)
     pickled = file.suffix == ".bin"
     arrays, header = (read_torch_file(file), {}) if pickled else read_safetensors(file)
@@ -133,7 +133,7 @@ def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
     require(
         model.c_noise_multiplier == 1000 and not is_diffusion(config),
         f"diffusers' scheduler is for consistency models whose c_noise is multiplied by 1000, and "
-        f"this one has precondition {noise.precondition!r} and multiplier "
+        f"this one has precondition {noise['name']!r} and multiplier "
         f"{model.c_noise_multiplier}; export it as safetensors.",
     )
     directory = to_path(directory)
@@ -150,8 +150,8 @@ def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
         "scheduler/scheduler_config.json": {
             "_class_name": SCHEDULER,
             "_diffusers_version": DIFFUSERS,
-            "num_train_timesteps": noise.s1 + 1,
-            **{key: getattr(noise, key) for key in LEVELS},
+            "num_train_timesteps": noise["s1"] + 1,
+            **{key: noise[key] for key in LEVELS},
             "clip_denoised": True,
             "s_noise": 1.0,
         },

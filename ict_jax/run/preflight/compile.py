@@ -33,24 +33,6 @@ class OutOfMemory(NamedTuple):
     required: float | None
 
 
-class Compiled(NamedTuple):
-    """Training step for a mesh.
-
-    Attributes:
-      state: abstract state, with its shardings.
-      jaxpr: traced program.
-      program: compiled program; None if the compiler refused.
-      refusal: its reason.
-      secs: duration of tracing, lowering and compiling.
-    """
-
-    state: Any
-    jaxpr: Any
-    program: Any
-    refusal: OutOfMemory | None
-    secs: float
-
-
 def preflight(
     config: Config,
     mesh: Mesh,
@@ -86,18 +68,22 @@ def preflight(
         f"--price_per_chip_hour={price} must be above zero; leave it out if it is not known.",
     )
 
-    def at(level: str) -> Report:
-        step = compile_for_topology(config, mesh, topology.name, level, progress)
-        return _report(config, mesh, topology, step, num_slices, level, price)
-
-    report = at(level)
-    return at("default") if level == "quick" and report.nearly_fits else report
+    given = {"num_slices": num_slices, "price_per_chip_hour": price}
+    report = _report(config, mesh, topology, level, progress, **given)
+    if level == "quick" and report.nearly_fits:
+        report = _report(config, mesh, topology, "default", progress, **given)
+    return report
 
 
 def compile_for_topology(
     config: Config, mesh: Mesh, name: str, level: str, progress: Announce
-) -> Compiled:
-    """Compile the training step of a config for a named topology, at a level of optimization."""
+) -> tuple[Any, Any, Any, OutOfMemory | None, float]:
+    """Compile the training step for a named topology, at a level of optimization.
+
+    Returns:
+      Abstract state, traced program, compiled program (None if the compiler refused), refusal, and
+      seconds taken.
+    """
     init_state = build_init_state(config)
     state, window = parallel.abstract_state(lambda: (init_state(), empty_metrics()), mesh)
     batch = abstract_batch(config, parallel.batch_sharding(mesh))
@@ -109,32 +95,26 @@ def compile_for_topology(
     again = "" if level == "quick" else ", optimised as for a run"
     with progress(f"compiling it for {name}{again}"), optimization(level):
         program, refusal = _compile(lowered)
-    return Compiled(state, traced.jaxpr, program, refusal, time.monotonic() - started)
+    return state, traced.jaxpr, program, refusal, time.monotonic() - started
 
 
 def _report(
-    config: Config,
-    mesh: Mesh,
-    topology: Topology,
-    step: Compiled,
-    num_slices: int,
-    level: str,
-    price_per_chip_hour: float | None,
+    config: Config, mesh: Mesh, topology: Topology, level: str, progress: Announce, **given: Any
 ) -> Report:
     sizes, chip = sizes_of(config), topology.chip
-    state, program, refusal = step.state, step.program, step.refusal
+    state, jaxpr, program, refusal, secs = compile_for_topology(
+        config, mesh, topology.name, level, progress
+    )
     memory = chip.usable_bytes if chip is not None else None
+    peak, moved = refusal and refusal.required, Counter()
+    costs: Any = {}
     if program is not None:
         peak = float(program.memory_analysis().peak_memory_in_bytes)
-    else:
-        peak = refusal.required if refusal else None
-    costs: Any = (program.cost_analysis() if program else None) or {}
-    moved = Counter()
-    for collective in collectives(program.as_text() if program else ""):
-        moved[collective.kind] += collective.num_bytes
+        costs = program.cost_analysis() or {}
+        for collective in collectives(program.as_text()):
+            moved[collective.kind] += collective.num_bytes
     return Report(
         topology=topology.name,
-        num_slices=num_slices,
         devices=mesh.size,
         chips=topology.num_chips,
         hosts=topology.num_hosts,
@@ -148,19 +128,19 @@ def _report(
         peak_bytes=peak,
         memory_bytes=memory,
         fits=False if refusal else None if memory is None else bool(peak and peak <= memory),
-        flops_per_step=count_flops(step.jaxpr),
+        flops_per_step=count_flops(jaxpr),
         compiler_flops_per_step=costs["flops"] * mesh.size if "flops" in costs else None,
         compiler_bytes_per_step=costs.get("bytes accessed"),
-        scanned=has_loops(step.jaxpr),
+        scanned=has_loops(jaxpr),
         remat=sizes.remat,
         collectives=dict(moved),
-        compile_secs=step.secs,
+        compile_secs=secs,
         level=level,
         total_images=sizes.total_images,
         flops_per_sec=chip.flops_per_sec if chip else None,
         bytes_per_sec=chip.bytes_per_sec if chip else None,
-        price_per_chip_hour=price_per_chip_hour,
         refusal=refusal.text if refusal else None,
+        **given,
     )
 
 

@@ -52,12 +52,10 @@ FLOP in all           {step * sizes.total_images:.4g}"""
 def stage_table(disc: Discretization, total_steps: int) -> str:
     """Format one line per stage: first step, last step, N."""
     starts = [int(step) for step in disc.first_steps]
-    ends = [*starts[1:], total_steps]
-    lines = [
-        f"{start:>12,} {end - 1:>12,} {int(n):>6,}"
-        for start, end, n in zip(starts, ends, disc.num_scales, strict=True)
-    ]
-    return "\n".join([f"{'first step':>12} {'last step':>12} {'N':>6}", *lines])
+    lines = [f"{'first step':>12} {'last step':>12} {'N':>6}"]
+    for start, end, n in zip(starts, [*starts[1:], total_steps], disc.num_scales, strict=True):
+        lines.append(f"{start:>12,} {end - 1:>12,} {int(n):>6,}")
+    return "\n".join(lines)
 
 
 def flops_per_image(config: Config) -> tuple[float, float]:

@@ -15,13 +15,11 @@ class Report:
 
     Attributes:
       topology: name of one slice.
-      num_slices: number of slices.
       devices: devices of the mesh.
       chips: chips of the whole topology, which are paid for.
       hosts: processes.
       mesh: sizes of its axes.
       batch_size: images per step, over all devices.
-      images_per_device: images per step and device.
       accumulation_steps: microbatches per step.
       parameters: parameters of the network.
       parameter_bytes: parameters, EMA parameters and teachers.
@@ -37,11 +35,9 @@ class Report:
       remat: whether blocks are recomputed; None if the network cannot.
       collectives: bytes by kind; those in a loop count once.
       compile_secs: duration of tracing, lowering and compiling here.
-      level: level of optimization.
       total_images: images of the whole run.
       flops_per_sec: peak of the device.
       bytes_per_sec: memory bandwidth of the device.
-      price_per_chip_hour: as given by the user.
       refusal: message of the compiler that refused.
     """
 
