@@ -104,11 +104,10 @@ def resolve(config: Config, dataset: Dataset | None) -> Config:
 
 
 def resolve_network(config: Config, kind: type, name: str) -> tuple[Config, Any]:
-    """Resolve a config without data, and build its network.
+    """Resolve a config without data, and build its network of a kind that configs call `name`.
 
     Raises:
-      ArgumentError: a network of another kind, which configs call `name`, or the config leaves
-        something to the data.
+      ArgumentError: a network of another kind, or the config leaves something to the data.
     """
     require(
         is_stated(config),

@@ -60,7 +60,9 @@ def build_batches(config: Config, dataset: Dataset) -> Batches:
     return build_section(config, "pipeline", Batches, dataset.train, config.batch_size, config.seed)
 
 
-def abstract_batch(config: Config, sharding: Sharding | None = None) -> Batch:
+def abstract_batch(
+    config: Config, sharding: Sharding | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
     """Return shapes and types of a batch of a resolved config."""
     size = (config.batch_size,)
     image = jax.ShapeDtypeStruct((*size, *config.image_shape), jnp.uint8, sharding=sharding)

@@ -76,10 +76,7 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
 
 
 def identity(checked: Checked) -> dict[str, str]:
-    """Return what all processes of a job must share.
-
-    That is the config, the data (its size and first example), the code and the version of JAX.
-    """
+    """Return what all processes must share: config, data (size, first example), code, JAX."""
     first = checked.batches(0, slice(1))
     seen = [checked.batches.data.size, *(array.tolist() for array in first.values())]
     package = Path(ict_jax.__file__).parent

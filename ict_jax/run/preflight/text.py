@@ -65,10 +65,10 @@ def refusal(report: Report) -> str:
 
 def _memory(report: Report) -> str:
     if report.peak_bytes is None:
-        return f"more than there is: {report.refusal}"
+        return f"more than available: {report.refusal}"
     text = f"{report.peak_bytes / GIB:.2f} GiB"
     if report.memory_bytes is None:
-        return f"{text} (how much there is, is not known)"
+        return f"{text} (the memory of the device is not known)"
     share = report.peak_bytes / report.memory_bytes
     verdict = "fits" if report.fits else "DOES NOT FIT"
     return f"{text} of {report.memory_bytes / GIB:.2f} GiB per device ({share:.0%}): {verdict}"
