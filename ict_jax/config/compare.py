@@ -1,4 +1,4 @@
-"""Configs compared: may a run be resumed, and may it start from another run's parameters?"""
+"""Comparison of configs, to resume a run or to start it from another run's parameters."""
 
 import dataclasses
 import math
@@ -59,7 +59,7 @@ def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def differing_function(theirs: Config, ours: Config) -> list[str]:
-    """Return the dotted names of the keys that make their parameters another function in ours.
+    """Return the dotted names of the keys that make their parameters another function here.
 
     Missing keys of the network have its defaults. A boundary at sigma_min and one at 0 may differ,
     since consistency models start from diffusion models.

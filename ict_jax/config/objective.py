@@ -47,7 +47,7 @@ LPIPS_FILES = ("vgg_weights", "linear_weights")
 
 
 class Kind(NamedTuple):
-    """How an objective is built.
+    """Recipe of an objective.
 
     Attributes:
       make: makes the objective from `given` and its config section.
@@ -89,7 +89,7 @@ def finest_grid(config: Config) -> list[float]:
 
 
 def objective_kind(config: Config) -> Kind:
-    """Return how the objective is built."""
+    """Return the recipe of the objective."""
     return select_by_name("objective", config.objective, OBJECTIVES)[0]
 
 

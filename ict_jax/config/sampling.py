@@ -34,10 +34,10 @@ def build_draw(config: Config) -> Callable[[Params, Any, Any, Any], Data]:
 
 
 def karras_levels(config: Config, steps: int | None) -> tuple[float, ...]:
-    """Return the descending noise levels of the Karras grid to sample at, by default 1.
+    """Return the descending noise levels of the Karras grid to sample at.
 
-    A consistency model is not called at the last level, sigma_min, where it is the identity; a
-    diffusion model has `DIFFUSION_STEPS` by default.
+    By default a consistency model has 1 and a diffusion model `DIFFUSION_STEPS`. A consistency
+    model is not called at the last level, sigma_min, where it is the identity.
 
     Raises:
       ArgumentError: steps < 1.

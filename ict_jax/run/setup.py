@@ -90,8 +90,8 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
     config, batches, mesh, evaluator = checked
     directory, sizes = workdir / DIRECTORY, sizes_of(config)
     with all_or_none():
-        for part in (directory, workdir / "samples"):
-            writable_directory(part, "--workdir")
+        for path in (directory, workdir / "samples"):
+            writable_directory(path, "--workdir")
     scored = evaluator.every_steps is not None
     text = json.dumps(config.to_dict(), indent=2)
     with contextlib.ExitStack() as opened:

@@ -72,14 +72,14 @@ class Report:
 
     @property
     def nearly_fits(self) -> bool:
-        """Whether the step does not fit, but might at the default level of optimization."""
+        """True if the step does not fit, but might at the default level of optimization."""
         if self.fits is not False or self.peak_bytes is None or self.memory_bytes is None:
             return False
         return self.peak_bytes <= self.memory_bytes * (1 + MARGIN)
 
     @property
     def has_bytes(self) -> bool:
-        """Whether the memory traffic of the whole step was counted."""
+        """True if the compiler counted the memory traffic of the whole step."""
         return self.compiler_bytes_per_step is not None and not self.scanned
 
     @property
