@@ -59,7 +59,7 @@ def differing_keys(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def differing_function(theirs: Config, ours: Config) -> list[str]:
-    """Return the dotted names of the keys that make their parameters another function here.
+    """Return the dotted names of the keys that make the same parameters another function.
 
     Missing keys of the network have its defaults. A boundary at sigma_min and one at 0 may differ,
     since consistency models start from diffusion models.
