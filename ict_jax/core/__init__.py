@@ -1,1 +1,1 @@
-"""The method as pure functions: it imports jax, numpy and jaxtyping and nothing else."""
+"""The method as pure functions; imports only jax, numpy and jaxtyping."""

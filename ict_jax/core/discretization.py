@@ -1,4 +1,4 @@
-"""Tables of a whole run's noise levels and their law, and drawing from them at a traced step.
+"""Tables of a run's noise levels and their distribution, and draws from them at a traced step.
 
 All tables are computed once on the host in float64. Inside a jitted step they are constants
 that a traced `step` indexes, so one compilation serves every stage of the curriculum.
@@ -25,20 +25,20 @@ from ict_jax.core.schedules import (
 )
 from ict_jax.core.typing import PRNGKey, Step
 
-MOST_STEPS = 10**8
-"""Far beyond any training, and well within the int32 that counts the steps."""
+MAX_STEPS = 10**8
+"""Upper bound of a run's length; keeps step counts well within int32."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Discretization:
-    """Tables of all S stages of a run; made by `make_discretization`, a pytree of arrays.
+    """Tables of all S stages of a run, a pytree of arrays; see `make_discretization`.
 
     Attributes:
-      first_steps: step at which each stage begins.
+      first_steps: first step of each stage.
       num_scales: N of each stage.
-      sigmas: the grid of each stage, padded to the largest N with sigma_max.
-      thresholds: inner bin edges of the law in units of 2^-32, for drawing by integers.
+      sigmas: grid of each stage, padded to the largest N with sigma_max.
+      thresholds: inner cumulative probabilities of the bins, in units of 2^-32.
     """
 
     first_steps: Int[np.ndarray | Array, " s"]
@@ -60,7 +60,7 @@ def make_discretization(
     curriculum: Curriculum = doubling_curriculum,
     noise_law: NoiseLaw | None = None,
 ) -> Discretization:
-    """The noise levels and their law over a whole run; the defaults are iCT's.
+    """Tabulate a run's noise levels and their distribution; the defaults are iCT's (Table 1).
 
     Args:
       total_steps: K, the number of training steps.
@@ -69,19 +69,17 @@ def make_discretization(
       sigma_min: smallest noise standard deviation, in units of data scaled to [-1, 1].
       sigma_max: largest noise standard deviation.
       rho: exponent of the Karras grid.
-      p_mean: P_mean of the lognormal law (natural logarithm of sigma).
-      p_std: P_std of the lognormal law.
-      curriculum: replaces N(k); gets K, s0 and s1.
-      noise_law: replaces the lognormal law over pairs; then p_mean and p_std are not used.
+      p_mean: P_mean, mean of log sigma (natural logarithm).
+      p_std: P_std, standard deviation of log sigma.
+      curriculum: N(k), called with K, s0 and s1.
+      noise_law: replaces the lognormal distribution over pairs, and with it p_mean and p_std.
 
     Raises:
-      ArgumentError: a value breaks its rule, or the law or curriculum returns nonsense.
-
-    Source: iCT, Table 1.
+      ArgumentError: a value out of range, or a bad result of the curriculum or noise law.
     """
     require(
-        isinstance(total_steps, Integral) and 1 <= total_steps <= MOST_STEPS,
-        f"total_steps={total_steps} must be a whole number from 1 to {MOST_STEPS:,}; the paper "
+        isinstance(total_steps, Integral) and 1 <= total_steps <= MAX_STEPS,
+        f"total_steps={total_steps} must be a whole number from 1 to {MAX_STEPS:,}; the paper "
         "has 400,000 for CIFAR-10.",
     )
     check_sigma_range(sigma_min, sigma_max, rho)
@@ -93,23 +91,24 @@ def make_discretization(
         "increase, so return one Stage per value of N in order.",
     )
     law = lognormal_law(p_mean=p_mean, p_std=p_std) if noise_law is None else noise_law
-    n_max = max(stage.num_scales for stage in stages)
-    sigmas = np.full((len(stages), n_max), sigma_max, np.float32)
-    thresholds = np.full((len(stages), max(n_max - 2, 1)), 2**32 - 1, np.uint32)
-    for row, (_, n) in enumerate(stages):
+    num_scales = [stage.num_scales for stage in stages]
+    # Rows are padded to the finest stage: sigmas with sigma_max, thresholds with the largest bits.
+    sigmas = np.full((len(stages), max(num_scales)), sigma_max, np.float32)
+    thresholds = np.full((len(stages), max(max(num_scales) - 2, 1)), 2**32 - 1, np.uint32)
+    for row, n in enumerate(num_scales):
         grid = karras_sigmas(n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
         sigmas[row, :n] = grid
         thresholds[row, : n - 2] = _thresholds(np.asarray(law(grid), np.float64), n)
     return Discretization(
         first_steps=np.array(first_steps, np.int32),
-        num_scales=np.array([stage.num_scales for stage in stages], np.int32),
+        num_scales=np.array(num_scales, np.int32),
         sigmas=sigmas,
         thresholds=thresholds,
     )
 
 
 def _thresholds(weights: np.ndarray, num_scales: int) -> np.ndarray:
-    """Inner cumulative probabilities of the N - 1 bins, in units of 2^-32."""
+    """Compute the inner cumulative probabilities of the N - 1 bins, in units of 2^-32."""
     require(
         weights.shape == (num_scales - 1,),
         f"the noise law returned shape {weights.shape} for N={num_scales} levels; return one "
@@ -131,24 +130,24 @@ def _stage_at(step: Step, disc: Discretization) -> Int[Array, ""]:
 
 
 def num_scales_at(step: Step, disc: Discretization) -> Int[Array, ""]:
-    """N(k): the number of noise levels at a training step, which may be traced."""
+    """Return N(k), the number of noise levels at a training step, which may be traced."""
     return jnp.asarray(disc.num_scales)[_stage_at(step, disc)]
 
 
 def draw_sigma_pair(
     key: PRNGKey, shape: tuple[int, ...], step: Step, disc: Discretization
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Draws adjacent levels (sigma_lo, sigma_hi) = (sigma_i, sigma_{i+1}), each of `shape`.
+    """Draw adjacent levels (sigma_lo, sigma_hi) = (sigma_i, sigma_{i+1}), each of `shape`.
 
-    The index is found by comparing 32 random bits with the law's cumulative thresholds, so
-    each bin has its probability to 2^-32: float32 uniforms are a percent off in the rarest
-    bins at N = 1281.
-
-    Source: iCT, Table 1 (noise schedule).
+    The index is found by comparing 32 random bits with the cumulative thresholds, so each bin
+    has its probability to 2^-32: float32 uniforms are a percent off in the rarest bins at
+    N = 1281. Source: iCT, Table 1 (noise schedule).
     """
     stage = _stage_at(step, disc)
     bits = randomness.bits(key, shape)
+    # Inverse CDF on integers: i = number of thresholds <= bits.
     index = jnp.searchsorted(jnp.asarray(disc.thresholds)[stage], bits, side="right")
+    # Bits of 2^32 - 1 pass the padded thresholds too; keep them in the last bin of the stage.
     index = jnp.minimum(index, jnp.asarray(disc.num_scales)[stage] - 2)
     grid = jnp.asarray(disc.sigmas)[stage]
     return grid[index], grid[index + 1]

@@ -1,4 +1,4 @@
-"""What stops a run: arguments that break a rule, numbers that diverge, files not written."""
+"""Errors that stop a run: a bad argument, divergence, a failed write."""
 
 from typing import Any
 
@@ -16,17 +16,17 @@ class Diverged(RuntimeError):
 
 
 class NotSaved(RuntimeError):
-    """What was made cannot be written, on a full disk for instance; the message is one sentence."""
+    """A result cannot be written, on a full disk for instance; the message is one sentence."""
 
 
 def require(ok: bool, message: str) -> None:
-    """Raises `ArgumentError(message)` unless `ok`."""
+    """Raise `ArgumentError(message)` unless `ok`."""
     if not ok:
         raise ArgumentError(message)
 
 
 def require_uint8(images: Any) -> None:
-    """Raises `ArgumentError` unless images, of NumPy or JAX, are uint8 and so not yet scaled."""
+    """Raise `ArgumentError` unless images, of NumPy or JAX, are uint8 and so not yet scaled."""
     require(
         images.dtype == "uint8",
         f"images have type {images.dtype}, expected uint8, which are scaled to [-1, 1] here; for x "

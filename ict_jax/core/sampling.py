@@ -1,4 +1,4 @@
-"""Sampling, with noise per seed: one step, multistep, and Heun's method for diffusion models."""
+"""Sampling with noise per seed: one step, multistep, and Heun's method for diffusion models."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from jaxtyping import Array, Float, Integer, Key
 
 from ict_jax.core import randomness
 from ict_jax.core.errors import require
-from ict_jax.core.precondition import per_example
+from ict_jax.core.precondition import append_dims
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
 
 
 def seed_keys(seeds: Integer[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
-    """One random key per seed: the same seed gives the same image in any batch.
+    """Return one random key per seed: the same seed gives the same image in any batch.
 
     Raises:
       ArgumentError: a seed is not a whole number from 0 to 2^32 - 1.
@@ -28,7 +28,7 @@ def seed_keys(seeds: Integer[Array, " b"] | Sequence[int]) -> Key[Array, " b"]:
 
 
 def check_seeds(seeds: Integer[Array, " b"] | Sequence[int]) -> None:
-    """Raises `ArgumentError` unless seeds are whole numbers from 0 to 2^32 - 1."""
+    """Raise `ArgumentError` unless seeds are whole numbers from 0 to 2^32 - 1."""
     values = np.asarray(seeds)
     require(
         values.ndim == 1
@@ -40,7 +40,7 @@ def check_seeds(seeds: Integer[Array, " b"] | Sequence[int]) -> None:
 
 
 def check_sigmas(sigmas: Sequence[float] | np.ndarray, sigma_min: float) -> None:
-    """Raises `ArgumentError` unless sigmas are descending levels of at least sigma_min."""
+    """Raise `ArgumentError` unless sigmas are descending levels of at least sigma_min."""
     require(
         np.ndim(sigmas) == 1 and sigma_min > 0,
         f"sigmas={sigmas} must be a list and sigma_min={sigma_min} positive; use (80.0,) and 0.002 "
@@ -71,18 +71,17 @@ def sample(
     sigma_min: float = 0.002,
     clip: bool = True,
 ) -> Data:
-    """Draws one example per key, with one call of `f` per sigma (multistep sampling).
+    """Draw one example per key, with one call of `f` per sigma (multistep sampling).
 
     x = f(sigma_1 z_0, sigma_1); then for each further sigma:
     x = f(x + sqrt(sigma^2 - sigma_min^2) z, sigma)
 
     Args:
-      f: the consistency function, bound to EMA parameters, without dropout.
+      f: consistency function, bound to EMA parameters, without dropout.
       keys: one key per example (`seed_keys`), so an example does not depend on its batch.
       shape: shape of one example, (h, w, c) for images.
-      sigmas: descending noise levels, the first the model's sigma_max. Traced arrays are
-        accepted and then not checked.
-      sigma_min: the level at which f is the identity.
+      sigmas: descending noise levels, the first the model's sigma_max; not checked if traced.
+      sigma_min: level at which f is the identity.
       clip: clip every output of f to [-1, 1], as the CM authors do before adding noise again.
 
     Returns:
@@ -94,14 +93,11 @@ def sample(
 
     Source: CM, Algorithm 1.
     """
-    _check_keys(keys)
-    if not isinstance(sigmas, core.Tracer):
-        check_sigmas(np.asarray(sigmas), sigma_min)
-    levels = jnp.asarray(sigmas, jnp.float32)
+    levels = _check_levels(keys, sigmas, sigma_min)
 
     def denoise(x: Data, sigma: Float[Array, ""]) -> Data:
         x = f(x, jnp.full(len(keys), sigma))
-        return clipped(x) if clip else x
+        return clip_samples(x) if clip else x
 
     x = denoise(levels[0] * _noise(keys, shape, 0), levels[0])
     for index in range(1, len(levels)):
@@ -119,17 +115,16 @@ def heun_sample(
     *,
     clip: bool = True,
 ) -> Data:
-    """Draws one example per key by solving a diffusion model's probability-flow ODE.
+    """Draw one example per key by solving a diffusion model's probability-flow ODE.
 
     dx/dsigma = (x - D(x, sigma)) / sigma, from sigmas[0] down to 0 with Heun's method; the last
-    step, to 0, is one of Euler's. Calls the denoiser 2 n - 1 times for n levels.
+    step, to 0, is Euler's. The denoiser is called 2 n - 1 times for n levels.
 
     Args:
       denoiser: D, bound to EMA parameters, without dropout (`as_denoiser`).
       keys: one key per example (`seed_keys`); the starting noise is that of `sample`.
       shape: shape of one example, (h, w, c) for images.
-      sigmas: descending positive noise levels, `karras_sigmas(18)[::-1]` for instance. Traced
-        arrays are accepted and then not checked.
+      sigmas: descending positive levels, such as `karras_sigmas(18)[::-1]`; not checked if traced.
       clip: clip the samples to [-1, 1].
 
     Returns:
@@ -141,54 +136,61 @@ def heun_sample(
 
     Source: EDM (Karras et al., 2022), Algorithm 1.
     """
-    _check_keys(keys)
-    if not isinstance(sigmas, core.Tracer):
-        check_sigmas(np.asarray(sigmas), float(np.finfo(np.float32).tiny))
-    levels = jnp.asarray(sigmas, jnp.float32)
+    levels = _check_levels(keys, sigmas, float(np.finfo(np.float32).tiny))
 
     def step(x: Data, pair: tuple[Array, Array]) -> tuple[Data, None]:
-        sigma, following = (jnp.full(len(keys), level) for level in pair)
-        return heun_step(denoiser, x, sigma, following), None
+        sigma, sigma_next = (jnp.full(len(keys), level) for level in pair)
+        return heun_step(denoiser, x, sigma, sigma_next), None
 
     x, _ = jax.lax.scan(step, levels[0] * _noise(keys, shape, 0), (levels[:-1], levels[1:]))
+    # Euler's step to 0: x - sigma dx/dsigma = D(x, sigma).
     x = denoiser(x, jnp.full(len(keys), levels[-1]))
-    return clipped(x) if clip else x
+    return clip_samples(x) if clip else x
 
 
-def clipped(x: Data) -> Data:
-    """x within [-1, 1]; what is infinite becomes NaN, so that no image comes of it."""
+def clip_samples(x: Data) -> Data:
+    """Clip x to [-1, 1]; infinite values become NaN, so that divergence cannot pass as an image."""
     return jnp.where(jnp.isinf(x), jnp.nan, jnp.clip(x, -1, 1))
 
 
-def heun_step(denoiser: ConsistencyFn, x: Data, sigma: Sigmas, following: Sigmas) -> Data:
-    """One step of Heun's method along the probability-flow ODE of a diffusion model.
+def heun_step(denoiser: ConsistencyFn, x: Data, sigma: Sigmas, sigma_next: Sigmas) -> Data:
+    """Take one step of Heun's method along the probability-flow ODE of a diffusion model.
 
     Args:
       denoiser: D(x, sigma).
       x: data with noise of level sigma.
-      sigma: of each example.
-      following: the positive level to go to.
+      sigma: level of each example.
+      sigma_next: positive level to step to.
 
     Source: EDM (Karras et al., 2022), Algorithm 1.
     """
 
     def slope(x: Data, sigma: Sigmas) -> Data:
-        return (x - denoiser(x, sigma)) / per_example(sigma, x)
+        return (x - denoiser(x, sigma)) / append_dims(sigma, x)
 
-    change = per_example(following - sigma, x)
+    # Euler's prediction, then the mean of the slopes at both ends (trapezoidal rule).
+    change = append_dims(sigma_next - sigma, x)
     first = slope(x, sigma)
-    second = slope(x + change * first, following)
+    second = slope(x + change * first, sigma_next)
     return x + change * (first + second) / 2
 
 
-def _check_keys(keys: Key[Array, " b"]) -> None:
+def _check_levels(
+    keys: Key[Array, " b"],
+    sigmas: Sequence[float] | np.ndarray | Float[Array, " steps"],
+    sigma_min: float,
+) -> Float[Array, " steps"]:
+    """Check keys and, unless traced, sigmas; return sigmas as float32."""
     require(
         jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1,
         f"keys has shape {keys.shape} and dtype {keys.dtype}, expected a vector of typed "
         "random keys; make them with seed_keys(seeds).",
     )
+    if not isinstance(sigmas, core.Tracer):
+        check_sigmas(np.asarray(sigmas), sigma_min)
+    return jnp.asarray(sigmas, jnp.float32)
 
 
 def _noise(keys: Key[Array, " b"], shape: tuple[int, ...], index: int) -> Data:
-    """Standard normal noise [b, *shape], the index-th of each key."""
+    """Draw standard normal noise [b, *shape], the index-th of each key."""
     return jax.vmap(lambda key: randomness.normal(jax.random.fold_in(key, index), shape))(keys)

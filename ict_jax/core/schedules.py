@@ -1,12 +1,12 @@
-"""Noise levels: the Karras grid, the number of levels N(k) over training, and their law.
+"""Noise levels: the Karras grid, the curriculum N(k), and the distribution over adjacent pairs.
 
 Everything here is computed on the host in float64, before anything is traced.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -15,7 +15,7 @@ from ict_jax.core.errors import require
 
 
 class Stage(NamedTuple):
-    """From `first_step` on (until the next stage) training uses `num_scales` noise levels."""
+    """Training with `num_scales` noise levels from `first_step` on, until the next stage."""
 
     first_step: int
     num_scales: int
@@ -28,15 +28,12 @@ class Curriculum(Protocol):
     def __call__(self, total_steps: int, /, *, s0: int, s1: int) -> Sequence[Stage]: ...
 
 
-@runtime_checkable
-class NoiseLaw(Protocol):
-    """`law(sigmas)` -> unnormalised probability of each of the N - 1 adjacent pairs."""
-
-    def __call__(self, sigmas: Float64[np.ndarray, " n"], /) -> np.ndarray: ...
+NoiseLaw: TypeAlias = Callable[[Float64[np.ndarray, " n"]], np.ndarray]
+"""`law(sigmas)` -> unnormalised probability of each of the N - 1 adjacent pairs."""
 
 
 def check_sigma_range(sigma_min: float, sigma_max: float, rho: float) -> None:
-    """Raises `ArgumentError` unless 0 < sigma_min < sigma_max < inf, 1 <= rho <= 100."""
+    """Raise `ArgumentError` unless 0 < sigma_min < sigma_max < inf, 1 <= rho <= 100."""
     require(
         0 < sigma_min < sigma_max < math.inf,
         f"sigma_min={sigma_min} and sigma_max={sigma_max} must satisfy 0 < sigma_min < "
@@ -48,12 +45,12 @@ def check_sigma_range(sigma_min: float, sigma_max: float, rho: float) -> None:
 def karras_sigmas(
     num_scales: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> Float64[np.ndarray, " n"]:
-    """The N noise levels of the Karras grid, ascending, with exact end points.
+    """Return the N noise levels of the Karras grid, ascending, with exact end points.
 
     sigma_i = (sigma_min^(1/rho) + (i-1)/(N-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho
 
-    Float64, because in float32 both end points are missed and the gaps, whose inverses weigh
-    the loss, are off by up to 1.4e-4 at N = 1281.
+    Float64, because float32 misses both end points, and its gaps, whose inverses weight the
+    loss, are off by up to 1.4e-4 at N = 1281.
 
     Args:
       num_scales: N, at least 2.
@@ -82,11 +79,9 @@ def karras_sigmas(
 
 
 def doubling_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
-    """iCT's N(k): s0 doubles at equal intervals until it reaches s1.
+    """Return iCT's N(k): s0 doubles at equal intervals until it reaches s1.
 
     N(k) = min(s0 2^floor(k/K'), s1) + 1,  K' = floor(K / (log2 floor(s1/s0) + 1))
-
-    K' is computed in integers: it is the largest q with (2 floor(s1/s0))^q <= 2^K.
 
     Raises:
       ArgumentError: s0 < 1, s1 < s0, or fewer steps than stages.
@@ -96,10 +91,8 @@ def doubling_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]
     >>> [stage.num_scales for stage in doubling_curriculum(400_000, s0=10, s1=1280)]
     [11, 21, 41, 81, 161, 321, 641, 1281]
     """
-    require(
-        isinstance(s0, Integral) and isinstance(s1, Integral) and 1 <= s0 <= s1,
-        f"s0={s0} and s1={s1} must be whole and satisfy 1 <= s0 <= s1; the paper has 10 and 1280.",
-    )
+    _check_scales(s0, s1, advice="; the paper has 10 and 1280")
+    # K' in exact integers: the largest q with (2 floor(s1/s0))^q <= 2^K. The float is a guess.
     base = 2 * (s1 // s0)
     stage_steps = int(total_steps / math.log2(base))
     while base ** (stage_steps + 1) <= 2**total_steps:
@@ -116,11 +109,9 @@ def doubling_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]
 
 
 def sqrt_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
-    """CM's N(k), which begins with s0 and ends with s1 + 1.
+    """Return CM's N(k), which begins with s0 and ends with s1 + 1.
 
     N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1
-
-    Computed in integers: N(k) >= m + 1 if and only if k ((s1 + 1)^2 - s0^2) > K (m^2 - s0^2).
 
     Raises:
       ArgumentError: s0 < 2 or s1 < s0.
@@ -131,13 +122,14 @@ def sqrt_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
     [149, 150, 151]
     """
     _check_scales(s0, s1, least=2)
+    # In exact integers: N(k) >= m + 1 if and only if k ((s1 + 1)^2 - s0^2) > K (m^2 - s0^2).
     squares = (s1 + 1) ** 2 - s0**2
     first = [0] + [total_steps * (m**2 - s0**2) // squares + 1 for m in range(s0, s1 + 1)]
     return _distinct(first, range(s0, s1 + 2))
 
 
 def linear_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
-    """N - 1 grows linearly from s0 to s1: N(k) = s0 + floor(k/K (s1 - s0 + 1)) + 1.
+    """Return N(k) = s0 + floor(k/K (s1 - s0 + 1)) + 1: N - 1 grows linearly from s0 to s1.
 
     Raises:
       ArgumentError: s0 < 1 or s1 < s0.
@@ -150,25 +142,25 @@ def linear_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
 
 
 def constant_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
-    """N = s1 + 1 at every step; s0 is not used."""
+    """Return N = s1 + 1 at every step; s0 is not used."""
     _check_scales(s0, s1)
     return [Stage(0, s1 + 1)]
 
 
-def _check_scales(s0: int, s1: int, least: int = 1) -> None:
+def _check_scales(s0: int, s1: int, least: int = 1, advice: str = "") -> None:
     require(
         isinstance(s0, Integral) and isinstance(s1, Integral) and least <= s0 <= s1,
-        f"s0={s0} and s1={s1} must be whole and satisfy {least} <= s0 <= s1.",
+        f"s0={s0} and s1={s1} must be whole and satisfy {least} <= s0 <= s1{advice}.",
     )
 
 
 def _distinct(first_steps: Sequence[int], num_scales: Sequence[int]) -> list[Stage]:
-    """Stages of at least one step: where several would begin at one step, the last of them."""
+    """Return stages of at least one step: of those that begin at the same step, the last."""
     return [Stage(step, n) for step, n in dict(zip(first_steps, num_scales, strict=True)).items()]
 
 
 def lognormal_law(*, p_mean: float = -1.1, p_std: float = 2.0) -> NoiseLaw:
-    """iCT's law over bins: a normal law of log sigma, integrated over each bin.
+    """Return iCT's distribution over bins: log sigma is normal, integrated over each bin.
 
     p(i) ~ erf((log sigma_{i+1} - P_mean) / (sqrt(2) P_std))
            - erf((log sigma_i - P_mean) / (sqrt(2) P_std))
@@ -188,5 +180,5 @@ def lognormal_law(*, p_mean: float = -1.1, p_std: float = 2.0) -> NoiseLaw:
 
 
 def uniform_law(sigmas: np.ndarray, /) -> np.ndarray:
-    """Every adjacent pair equally likely. Source: Song et al. 2023 (CM), Algorithm 3."""
+    """Weight every adjacent pair equally. Source: Song et al. 2023 (CM), Algorithm 3."""
     return np.ones(len(sigmas) - 1)

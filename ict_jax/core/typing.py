@@ -1,10 +1,11 @@
-"""Shapes and call signatures shared by the whole method.
+"""Array shapes and call signatures of the method.
 
-`b` is the batch axis and `*dims` whatever one example has: `h w c` for images (NHWC), a
-single axis for points.
+`b` is the batch axis, `*dims` the axes of one example: `h w c` for images (NHWC), a single
+axis for points.
 """
 
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable
+from typing import TypeAlias
 
 from jaxtyping import Array, Float, Int, Key
 
@@ -14,30 +15,14 @@ PerExample: TypeAlias = Float[Array, " b"]
 Step: TypeAlias = Int[Array, ""] | int
 PRNGKey: TypeAlias = Key[Array, ""]
 
+ConsistencyFn: TypeAlias = Callable[[Data, Sigmas], Data]
+"""`f(x, sigma) -> x0`: a consistency function bound to parameters, dropout key, labels."""
 
-@runtime_checkable
-class ConsistencyFn(Protocol):
-    """`f(x, sigma) -> x0`: a consistency function bound to parameters, dropout key, labels."""
+Network: TypeAlias = Callable[[Data, Sigmas], Data]
+"""`F(c_in * x, c_noise) -> [b, *dims]`: the raw network that preconditioning wraps."""
 
-    def __call__(self, x: Data, sigma: Sigmas, /) -> Data: ...
+Metric: TypeAlias = Callable[[Data, Data], PerExample]
+"""`d(prediction, target) -> [b]`: one distance per example."""
 
-
-@runtime_checkable
-class Network(Protocol):
-    """`F(c_in * x, c_noise) -> [b, *dims]`: the raw network that preconditioning wraps."""
-
-    def __call__(self, x: Data, c_noise: Sigmas, /) -> Data: ...
-
-
-@runtime_checkable
-class Metric(Protocol):
-    """`d(prediction, target) -> [b]`: one distance per example."""
-
-    def __call__(self, prediction: Data, target: Data, /) -> PerExample: ...
-
-
-@runtime_checkable
-class Weighting(Protocol):
-    """`lambda(sigma_lo, sigma_hi) -> [b]`: one loss weight per example."""
-
-    def __call__(self, sigma_lo: Sigmas, sigma_hi: Sigmas, /) -> PerExample: ...
+Weighting: TypeAlias = Callable[[Sigmas, Sigmas], PerExample]
+"""`lambda(sigma_lo, sigma_hi) -> [b]`: one loss weight per example."""

@@ -1,4 +1,4 @@
-"""Training objectives: each says what it draws at random and what it minimises."""
+"""Training objectives: each defines its random draws and its loss."""
 
 from ict_jax.core.objectives.base import Draws as Draws
 from ict_jax.core.objectives.base import Objective as Objective

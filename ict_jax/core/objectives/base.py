@@ -1,7 +1,7 @@
-"""The form that every objective has."""
+"""Common interface of the objectives."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,9 +12,9 @@ from ict_jax.core.typing import Data, PerExample, PRNGKey, Sigmas, Step
 
 
 class Draws(NamedTuple):
-    """What a step draws at random for each example of the global batch.
+    """Random draws of a step, one row per example of the global batch.
 
-    Objectives of a single noise level have it in both places.
+    Objectives with a single noise level store it as both sigmas.
     """
 
     noise: Data
@@ -22,39 +22,35 @@ class Draws(NamedTuple):
     sigma_hi: Sigmas
 
 
-@runtime_checkable
-class Draw(Protocol):
-    """`draw(key, shape, step)` -> the random numbers for a batch of `shape` [b, *dims].
+Draw: TypeAlias = Callable[[PRNGKey, tuple[int, ...], Step], Any]
+"""`draw(key, shape, step)` -> random draws for a batch of `shape` [b, *dims].
 
-    `Draws`, or another pytree of arrays that have one row per example.
-    """
-
-    def __call__(self, key: PRNGKey, shape: tuple[int, ...], step: Step, /) -> Any: ...
-
+`Draws`, or another pytree of arrays with one row per example.
+"""
 
 Loss: TypeAlias = Callable[..., tuple[PerExample, Aux]]
 """`loss(f, x, draws, **others)` -> (losses [b], dict of [b] diagnostics).
 
-The diagnostics hold `sigma_hi` and `squared_distance`. Of the others an objective takes those
-that it declares: `target`, `denoiser` and `own`.
+The diagnostics contain `sigma_hi` and `squared_distance`. The others are those of `target`,
+`denoiser` and `loss_params` that the objective declares.
 """
 
 
 class Objective(NamedTuple):
-    """An objective in pure parts.
+    """An objective as pure functions.
 
-    Drawing and loss are apart so that a train step can draw for the whole global batch and then
-    accumulate gradients over slices of it: the same numbers whatever the slicing.
+    Drawing and loss are separate so that a train step can draw for the whole global batch and
+    then accumulate gradients over microbatches: the same values for any number of them.
 
     Attributes:
-      draw: what is random.
-      loss: what is minimised.
-      target_decay: mu(k) of a moving average of the student, whose function, with the student's
-        dropout mask, the loss gets as `target`; None if the student itself is the teacher.
+      draw: random draws of a step.
+      loss: function to minimise.
+      target_decay: mu(k) of the student's EMA, passed to the loss as the function `target` with
+        the student's dropout mask; None if the student itself is the teacher.
       has_denoiser: whether the loss gets a trained diffusion model's D(x, sigma) as `denoiser`.
       of_network: whether the loss gets the raw network F(x, c_noise) in place of f.
-      init_own: makes parameters of the objective itself, of a learned weight for instance, which
-        are trained with the network's; the loss gets them as `own`. None if there are none.
+      init_loss_params: initialises parameters of the loss itself, a learned weight for instance;
+        they are trained with the network's and passed as `loss_params`. None if there are none.
     """
 
     draw: Draw
@@ -65,8 +61,10 @@ class Objective(NamedTuple):
     init_loss_params: Callable[[PRNGKey], Any] | None = None
 
 
-def draw_sigmas(
-    key: PRNGKey, shape: tuple[int, ...], *, p_mean: float, p_std: float
-) -> Float[Array, "..."]:
-    """Noise levels whose natural logarithm is normal with mean p_mean and deviation p_std."""
-    return jnp.exp(p_mean + p_std * randomness.normal(key, shape))
+def draw_noise(
+    key: PRNGKey, shape: tuple[int, ...], p_mean: float, p_std: float
+) -> tuple[Float[Array, "..."], Sigmas]:
+    """Draw standard normal noise of `shape` and levels with log sigma ~ N(p_mean, p_std^2)."""
+    key_sigma, key_noise = randomness.split(key)
+    sigma = jnp.exp(p_mean + p_std * randomness.normal(key_sigma, shape[:1]))
+    return randomness.normal(key_noise, shape), sigma

@@ -21,17 +21,17 @@ def ct_objective(
     metric: Metric = mean_squared_distance,
     weight: Weighting = unit_weight,
 ) -> Objective:
-    """CT: the teacher is a moving average of the student, mu(k) = exp(s0 log(mu0) / (N(k) - 1)).
+    """Return CT: the teacher is the student's EMA, mu(k) = exp(s0 log(mu0) / (N(k) - 1)).
 
-    The authors' code divides by N(k) - 1, the text of the paper by N(k); here as in the code.
+    The authors' code divides by N(k) - 1, the text of the paper by N(k); this follows the code.
 
     Args:
       disc: with `sqrt_curriculum` and `uniform_law`.
       mu0: mu at N = s0 + 1.
-      s0: of the curriculum.
-      metric: `mean_squared_distance`, `mean_absolute_distance`, or LPIPS, the paper's best one,
-        which is a network with its parameters bound (`ict_jax.models.LPIPS`).
-      weight: of each example.
+      s0: as in the curriculum.
+      metric: `mean_squared_distance`, `mean_absolute_distance`, or LPIPS, the paper's best, a
+        network with its parameters bound (`ict_jax.models.LPIPS`).
+      weight: weight of each example.
 
     Raises:
       ArgumentError: mu0 is not in (0, 1), or s0 < 1.

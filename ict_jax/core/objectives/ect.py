@@ -6,23 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ict_jax.core import randomness
 from ict_jax.core.errors import require
-from ict_jax.core.losses import Aux, compare, inverse_gap, noisy, pseudo_huber
-from ict_jax.core.objectives.base import Draws, Objective, draw_sigmas
-from ict_jax.core.precondition import per_example
-from ict_jax.core.typing import (
-    ConsistencyFn,
-    Data,
-    PerExample,
-    PRNGKey,
-    Sigmas,
-    Step,
-    Weighting,
-)
+from ict_jax.core.losses import Aux, add_noise, compare, inverse_gap, pseudo_huber
+from ict_jax.core.objectives.base import Draws, Objective, draw_noise
+from ict_jax.core.precondition import append_dims
+from ict_jax.core.typing import ConsistencyFn, Data, PerExample, PRNGKey, Sigmas, Step, Weighting
 
 SMALLEST_SIGMA = 1e-6
-"""At lower levels than this the network is not evaluated; its output would be its input."""
+"""Lowest level at which the network is evaluated; below it, f(x) is x."""
 
 
 def ect_objective(
@@ -37,7 +28,7 @@ def ect_objective(
     huber_c: float = 1e-8,
     weight: Weighting = inverse_gap,
 ) -> Objective:
-    """ECT: the lower level r comes nearer to t stage by stage; at r = 0 it is a diffusion model.
+    """Return ECT: the lower level r approaches t stage by stage; r = 0 trains a diffusion model.
 
     r(t) = max(0, t (1 - n(t) / q^a)),  n(t) = 1 + k / (1 + exp(b t)),  log t ~ N(p_mean, p_std^2)
     loss = weight(r, t) (sqrt(||f(x_t, t) - f(x_r, r)||^2 + c^2) - c)
@@ -47,21 +38,21 @@ def ect_objective(
     starts from a trained diffusion model.
 
     Args:
-      q: by which the gap shrinks from stage to stage.
+      q: factor by which the gap shrinks from stage to stage.
       stage_steps: d, steps of a stage; a = first_exponent + floor(step / d).
       first_exponent: 0 in the paper's text, where the first stage trains a diffusion model; 1
         skips it, as the authors advise for tuning and do in their code.
       k: n(t) at small t is 1 + k/2.
-      b: how fast n falls to 1.
-      p_mean: of log t, natural.
-      p_std: of log t.
+      b: rate at which n falls to 1.
+      p_mean: mean of log t, natural.
+      p_std: standard deviation of log t.
       huber_c: c.
-      weight: of each example, by r and t.
+      weight: weight of each example, by r and t.
 
     Raises:
-      ArgumentError: a number is out of its range.
+      ArgumentError: a value is out of range.
 
-    Source: ECT, Sections 3.2 and 3.3, as others restate them.
+    Source: ECT, Sections 3.2 and 3.3, as restated by others.
     """
     require(q > 1, f"q={q} must be above 1; the paper has 2 for CIFAR-10.")
     require(stage_steps >= 1, f"stage_steps={stage_steps} must be at least 1.")
@@ -70,38 +61,36 @@ def ect_objective(
     require(huber_c > 0, f"huber_c={huber_c} must be positive; for the paper's 0 use 1e-8.")
     metric = functools.partial(pseudo_huber, c=huber_c)
 
-    def lower(sigma: Sigmas, step: Step) -> Sigmas:
-        exponent = first_exponent + jnp.asarray(step) // stage_steps
-        return lower_level(sigma, q ** exponent.astype(jnp.float32), k=k, b=b)
-
     def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
-        key_sigma, key_noise = randomness.split(key)
-        sigma = draw_sigmas(key_sigma, shape[:1], p_mean=p_mean, p_std=p_std)
-        return Draws(randomness.normal(key_noise, shape), lower(sigma, step), sigma)
+        noise, sigma = draw_noise(key, shape, p_mean, p_std)
+        exponent = first_exponent + jnp.asarray(step) // stage_steps
+        sigma_lo = lower_level(sigma, q ** exponent.astype(jnp.float32), k=k, b=b)
+        return Draws(noise, sigma_lo, sigma)
 
     def loss(f: ConsistencyFn, x: Data, draws: Draws) -> tuple[PerExample, Aux]:
         noise, sigma_lo, sigma_hi = draws
+        # At r = 0 the target is x, and c_noise = log(r) / 4 infinite: call f at a safe level.
         level = jnp.maximum(sigma_lo, SMALLEST_SIGMA)
-        called = per_example(sigma_lo > SMALLEST_SIGMA, x)
-        target = jnp.where(called, f(noisy(x, noise, level), level), x)
-        prediction = f(noisy(x, noise, sigma_hi), sigma_hi)
+        is_evaluated = append_dims(sigma_lo > SMALLEST_SIGMA, x)
+        target = jnp.where(is_evaluated, f(add_noise(x, noise, level), level), x)
+        prediction = f(add_noise(x, noise, sigma_hi), sigma_hi)
         return compare(prediction, target, sigma_lo, sigma_hi, metric=metric, weight=weight)
 
     return Objective(draw, loss)
 
 
 def lower_level(
-    sigma: Sigmas, shrunk: float | Float[Array, ""], *, k: float = 8.0, b: float = 1.0
+    sigma: Sigmas, q_power: float | Float[Array, ""], *, k: float = 8.0, b: float = 1.0
 ) -> Sigmas:
-    """r(t) = max(0, t (1 - n(t) / q^a)), n(t) = 1 + k / (1 + exp(b t)).
+    """Compute r(t) = max(0, t (1 - n(t) / q^a)), n(t) = 1 + k / (1 + exp(b t)).
 
     Args:
       sigma: t.
-      shrunk: q^a.
-      k: of n.
-      b: of n.
+      q_power: q^a.
+      k: height of n.
+      b: rate of n.
 
     Source: ECT, Section 3.2.
     """
     n = 1 + k * jax.nn.sigmoid(-b * sigma)
-    return sigma * jnp.maximum(1 - n / shrunk, 0)
+    return sigma * jnp.maximum(1 - n / q_power, 0)

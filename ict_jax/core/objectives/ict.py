@@ -9,15 +9,7 @@ from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, pseudo_huber
 from ict_jax.core.objectives.base import Objective
 from ict_jax.core.objectives.pairs import pair_objective
-from ict_jax.core.typing import (
-    ConsistencyFn,
-    Data,
-    Metric,
-    PerExample,
-    PRNGKey,
-    Step,
-    Weighting,
-)
+from ict_jax.core.typing import ConsistencyFn, Data, Metric, PerExample, PRNGKey, Step, Weighting
 
 
 def ict_objective(
@@ -28,17 +20,19 @@ def ict_objective(
     weight: Weighting | None = None,
     target_decay: float | None = None,
 ) -> Objective:
-    """iCT as an `Objective`; the arguments are those of `ict_loss`, and one of ablations.
+    """Return iCT as an `Objective`.
 
     Args:
-      disc: as in `ict_loss`.
-      huber_c: as in `ict_loss`.
-      metric: as in `ict_loss`.
-      weight: as in `ict_loss`.
-      target_decay: mu of a moving average of the student that is the teacher; iCT has none.
+      disc: curriculum, grid and noise distribution, from `make_discretization`.
+      huber_c: c of the Pseudo-Huber metric; default 0.00054 sqrt(d).
+      metric: replaces the Pseudo-Huber metric.
+      weight: replaces 1 / (sigma_hi - sigma_lo).
+      target_decay: for ablations, mu of a teacher that is the student's EMA; iCT has none.
 
     Raises:
       ArgumentError: huber_c beside a metric, or target_decay outside [0, 1).
+
+    Source: iCT, Table 1.
     """
     require(
         huber_c is None or metric is None,
@@ -51,7 +45,6 @@ def ict_objective(
     )
     if huber_c is not None:
         metric = functools.partial(pseudo_huber, c=huber_c)
-
     decay = None if target_decay is None else lambda step: jnp.float32(target_decay)
     return pair_objective(disc, metric, weight, decay)
 
@@ -67,21 +60,20 @@ def ict_loss(
     metric: Metric | None = None,
     weight: Weighting | None = None,
 ) -> tuple[PerExample, Aux]:
-    """The loss of iCT, one value per example; take the mean to train.
+    """Compute the loss of iCT, one value per example; take the mean to train.
 
     Args:
       f: the consistency function, bound to its parameters and to one dropout key.
       x: clean data in [-1, 1].
-      key: for the noise levels and the noise.
-      step: k, the training step, which may be traced: it sets N(k).
-      disc: curriculum, grid and noise law, from `make_discretization`.
-      huber_c: c of the Pseudo-Huber metric; default 0.00054 sqrt(d).
-      metric: replaces the Pseudo-Huber metric.
-      weight: replaces 1 / (sigma_hi - sigma_lo).
+      key: random key of the noise levels and the noise.
+      step: k, the training step, which may be traced; it sets N(k).
+      disc: as in `ict_objective`.
+      huber_c: as in `ict_objective`.
+      metric: as in `ict_objective`.
+      weight: as in `ict_objective`.
 
     Returns:
-      Losses [b] and a dict of [b] arrays: `sigma_lo`, `sigma_hi`, `weight`,
-      `squared_distance`.
+      Losses [b] and a dict of [b] arrays: `sigma_lo`, `sigma_hi`, `weight`, `squared_distance`.
 
     Raises:
       ArgumentError: a wrong rank, shape or dtype; huber_c <= 0; huber_c beside a metric.

@@ -1,4 +1,4 @@
-"""What objectives share that compare a pair of adjacent noise levels."""
+"""Common part of the objectives that compare adjacent noise levels."""
 
 from collections.abc import Callable
 
@@ -17,10 +17,10 @@ def pair_objective(
     weight: Weighting | None,
     target_decay: Callable[[Step], Float[Array, ""]] | None,
 ) -> Objective:
-    """Consistency training on adjacent levels of a grid: what CT and iCT share.
+    """Return consistency training on adjacent levels of a grid, the common form of CT and iCT.
 
     Args:
-      disc: curriculum, grid and noise law.
+      disc: curriculum, grid and noise distribution.
       metric: as in `consistency_loss`.
       weight: as in `consistency_loss`.
       target_decay: mu(k) of the teacher; None for the student itself.
@@ -33,11 +33,11 @@ def pair_objective(
     ) -> tuple[PerExample, Aux]:
         return consistency_terms(f, x, *draws, teacher=target, metric=metric, weight=weight)
 
-    return Objective(draw_pair(disc), loss, target_decay)
+    return Objective(make_draw_pair(disc), loss, target_decay)
 
 
-def draw_pair(disc: Discretization) -> Draw:
-    """Noise, and adjacent levels of a discretization."""
+def make_draw_pair(disc: Discretization) -> Draw:
+    """Return a draw of noise and adjacent levels of a discretization."""
 
     def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
         key_sigma, key_noise = randomness.split(key)
