@@ -1,8 +1,8 @@
-"""Networks F(x, c_noise, labels, train); they know nothing of sigma, loss, mesh or config.
+"""Networks F(x, c_noise, labels, train), independent of sigma, loss, mesh and config.
 
 Each has a field `num_classes`, 0 for an unconditional network, and a method
-`check_image_shape(shape)` that raises `ValueError` for images (h, w, c) it cannot take. `LPIPS`
-alone is a distance between images.
+`check_image_shape(shape)` that raises `ValueError` for unsupported images (h, w, c). `LPIPS`
+is a distance between images instead.
 """
 
 from ict_jax.models.adm import ADM as ADM

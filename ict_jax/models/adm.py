@@ -21,12 +21,12 @@ class ADM(UNet):
       scale_shift_norm: whether the embedding scales and shifts the second norm of each block
         (AdaGN, the models released with CM); iCT adds it instead.
       c_noise_multiplier: factor of c_noise = log(sigma) / 4 before the positional embedding. The
-        models released with CM have 1000. iCT does not say; its statement that the embedding is
-        as smooth as Fourier features of scale 0.02 holds for 1 only.
-      min_group_channels: group norms have 32 groups, or fewer where a group would have fewer
-        channels than this. ADM has 32 always; narrow networks need more than one channel a group.
+        models released with CM have 1000. iCT does not say, but calls the embedding as smooth as
+        Fourier features of scale 0.02, which is true for 1 only.
+      min_group_channels: least channels of a group; group norms have 32 groups, or fewer. ADM
+        always has 32; narrow networks need more than one channel per group.
 
-    Source: Dhariwal & Nichol, 2021, as in the code of CM's authors; iCT, Section 3.1 and Appendix.
+    Source: Dhariwal & Nichol, 2021, as in the CM authors' code; iCT, Section 3.1 and Appendix.
     """
 
     channels: int = 192
@@ -39,7 +39,7 @@ class ADM(UNet):
     min_group_channels: int = 1
 
     def conventions(self) -> Conventions:
-        """Those of ADM: PyTorch's default initialisation, zeros in the last layers."""
+        """Return ADM's: PyTorch's default initialisation, zeros in the last layers."""
         uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         return Conventions(
             kernel_init=uniform,
@@ -56,5 +56,5 @@ class ADM(UNet):
         )
 
     def noise_features(self, c_noise: Float[Array, " b"]) -> Float[Array, "b e"]:
-        """Positional features, as many as channels."""
+        """Return positional features, e = channels."""
         return layers.positional_embedding(self.c_noise_multiplier * c_noise, self.channels)

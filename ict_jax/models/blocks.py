@@ -1,4 +1,4 @@
-"""Residual blocks and attention of the U-Nets, and what differs between published ones."""
+"""Residual blocks and attention of the U-Nets, and the conventions of published ones."""
 
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -15,21 +15,21 @@ Resample: TypeAlias = Literal["up", "down"] | None
 
 
 class Conventions(NamedTuple):
-    """How a published network makes its blocks.
+    """Conventions of a published network's blocks.
 
     Attributes:
-      kernel_init: of convolutions and dense layers.
-      attention_init: of the projections to queries, keys and values.
-      last_init: of the last layer of each block and of the network.
+      kernel_init: initializer of convolutions and dense layers.
+      attention_init: initializer of the projections to queries, keys and values.
+      last_init: initializer of the last layer of each block and of the network.
       torch_bias: biases uniform as in PyTorch, but zero in last layers; otherwise all zero.
-      norm_epsilon: of GroupNorm.
-      min_group_channels: GroupNorm has as many groups as this allows, at most 32.
+      norm_epsilon: epsilon of GroupNorm.
+      min_group_channels: least channels of a group of GroupNorm, which has at most 32 groups.
       resample_kernel: separable filter for doubling and halving the resolution.
       project_resampled: whether the skip of a resampling block is always convolved; otherwise
         only where the number of channels changes.
       skip_scale: factor of the sum of a block and its skip.
       scale_shift: whether the embedding scales and shifts the second norm (AdaGN); otherwise
-        it is added before it.
+        it is added before the norm.
       head_channels: channels of an attention head; None for one head.
     """
 
@@ -47,13 +47,13 @@ class Conventions(NamedTuple):
 
 
 class Maker(NamedTuple):
-    """Makes layers by the conventions, in a compute dtype."""
+    """Factory of layers by the conventions, in a compute dtype."""
 
     conventions: Conventions
     dtype: Dtype
 
     def norm(self, channels: int, name: str) -> nn.GroupNorm:
-        """GroupNorm in float32."""
+        """Return a GroupNorm in float32."""
         groups = num_groups(channels, self.conventions.min_group_channels)
         return nn.GroupNorm(
             groups, epsilon=self.conventions.norm_epsilon, dtype=jnp.float32, name=name
@@ -70,7 +70,7 @@ class Maker(NamedTuple):
         stride: int = 1,
         padding: str = "SAME",
     ) -> nn.Conv:
-        """A square convolution; `last` in its block or in the network."""
+        """Return a square convolution; `last` in its block or in the network."""
         return conv_layer(
             channels,
             (size, size),
@@ -91,7 +91,7 @@ class Maker(NamedTuple):
         last: bool = False,
         attention: bool = False,
     ) -> nn.Dense:
-        """A dense layer on the last axis; `attention` marks queries, keys and values."""
+        """Return a dense layer on the last axis; `attention` for queries, keys and values."""
         rules = self.conventions
         init = rules.attention_init if attention else rules.kernel_init
         return dense_layer(
@@ -112,19 +112,19 @@ class Maker(NamedTuple):
 
 
 def num_groups(channels: int, min_group_channels: int) -> int:
-    """Groups of a GroupNorm over so many channels."""
+    """Return the number of groups of a GroupNorm."""
     return max(1, min(channels // min_group_channels, 32))
 
 
 class ResBlock(nn.Module):
-    """norm, swish, (resample,) conv, embedding, norm, swish, dropout, conv; plus the skip.
+    """Residual block: norm, swish, (resample,) conv, embedding, norm, swish, dropout, conv.
 
     Attributes:
       maker: conventions and dtype.
       features: output channels.
       resample: doubles ("up") or halves ("down") the resolution, before the first convolution
         and on the skip.
-      dropout: rate.
+      dropout: dropout rate.
       train: whether dropout is on.
 
     Source: BigGAN blocks of Song et al., 2021 (NCSN++); Dhariwal & Nichol, 2021 (ADM).
@@ -143,9 +143,10 @@ class ResBlock(nn.Module):
         maker, rules, channels = self.maker, self.maker.conventions, x.shape[-1]
         h = nn.swish(maker.norm(channels, "norm_0")(x)).astype(x.dtype)
         if self.resample is not None:
-            change = layers.upsample if self.resample == "up" else layers.downsample
-            h, x = change(h, rules.resample_kernel), change(x, rules.resample_kernel)
+            resample = layers.upsample if self.resample == "up" else layers.downsample
+            h, x = resample(h, rules.resample_kernel), resample(x, rules.resample_kernel)
         h = maker.conv(channels, self.features, "conv_0")(h)
+        # The embedding stays in float32: bfloat16 cannot tell neighbouring noise levels apart.
         width = self.features * (2 if rules.scale_shift else 1)
         float32 = maker._replace(dtype=jnp.dtype("float32"))
         e = float32.dense(embedding.shape[-1], width, "embedding")(embedding)[:, None, None]
@@ -163,7 +164,7 @@ class ResBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention between all pixels, with the softmax in float32; plus the skip.
+    """Residual self-attention over all pixels, with the softmax in float32.
 
     Source: Ho et al., 2020 (one head); Dhariwal & Nichol, 2021 (heads of 64 channels).
     """

@@ -1,4 +1,4 @@
-"""A small dense network for images of a few dozen numbers."""
+"""A small dense network for images of a few dozen values."""
 
 import math
 
@@ -10,20 +10,19 @@ from ict_jax.models.layers import FourierEmbedding
 
 
 class DenseNet(nn.Module):
-    """A residual multi-layer perceptron F(x, c_noise) on the flattened image.
+    """Residual multi-layer perceptron F(x, c_noise) on the flattened image.
 
     Each block adds the embedded noise level and label before its non-linearity, as the
     paper's networks do; the last layer and the second one of each block start at zero.
 
     Attributes:
-      width: of the residual stream.
+      width: width of the residual stream.
       hidden: width inside a block.
-      num_blocks: residual blocks.
-      dropout: rate inside each block; the same mask for student and teacher in training.
+      num_blocks: number of residual blocks.
+      dropout: rate inside each block.
       embedding_size: number of Fourier features of the noise level.
-      fourier_scale: their scale; the paper has 0.02.
-      num_classes: of a class-conditional network; 0 for an unconditional one, which ignores
-        labels.
+      fourier_scale: scale of the Fourier features; the paper has 0.02.
+      num_classes: number of classes; 0 for an unconditional network, which ignores labels.
     """
 
     width: int = 512
@@ -35,11 +34,7 @@ class DenseNet(nn.Module):
     num_classes: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the fields.
-
-        Raises:
-          ValueError: one is out of its range.
-        """
+        """Raise `ValueError` for a field out of range."""
         smallest = {"width": 1, "hidden": 1, "num_blocks": 1, "embedding_size": 2, "num_classes": 0}
         for name, least in smallest.items():
             if getattr(self, name) < least:
@@ -52,7 +47,7 @@ class DenseNet(nn.Module):
         super().__post_init__()
 
     def check_image_shape(self, shape: tuple[int, ...]) -> None:
-        """Takes images of any shape."""
+        """Accept images of any shape."""
 
     @nn.compact
     def __call__(

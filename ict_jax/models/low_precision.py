@@ -1,8 +1,8 @@
 """Convolutions and dense layers in low precision whose parameters have float32 gradients.
 
-Automatic differentiation would give each kernel a gradient in the dtype of the computation, and
-the sum over devices would be taken in it. Here the sum over a device's examples and that over
-devices are float32, as the parameters are.
+Automatic differentiation would compute each kernel's gradient in the compute dtype and sum it over
+devices in that dtype. Here both sums, over a device's examples and over devices, are in float32,
+the dtype of the parameters.
 """
 
 import functools
@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-PaddingOf = tuple[tuple[int, int], tuple[int, int]]
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Conv(nn.Conv):
-    """`flax.linen.Conv` with two spatial axes, without groups or dilation."""
+    """`flax.linen.Conv` in 2-D without groups or dilation; output in the compute dtype."""
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -25,7 +25,7 @@ class Conv(nn.Conv):
 
 
 class Dense(nn.Dense):
-    """`flax.linen.Dense`."""
+    """`flax.linen.Dense`; output in the compute dtype."""
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -33,21 +33,21 @@ class Dense(nn.Dense):
 
 
 def conv_layer(*args: Any, **options: Any) -> nn.Conv:
-    """A `flax.linen.Conv`; in low precision one with float32 gradients."""
+    """Return a `flax.linen.Conv`; in low precision, one with float32 gradients."""
     if jnp.dtype(options["dtype"]) == jnp.float32:
         return nn.Conv(*args, **options)
     return Conv(*args, conv_general_dilated=_convolve, promote_dtype=_inputs_only, **options)
 
 
 def dense_layer(*args: Any, **options: Any) -> nn.Dense:
-    """A `flax.linen.Dense`; in low precision one with float32 gradients."""
+    """Return a `flax.linen.Dense`; in low precision, one with float32 gradients."""
     if jnp.dtype(options["dtype"]) == jnp.float32:
         return nn.Dense(*args, **options)
     return Dense(*args, dot_general=_multiply, promote_dtype=_inputs_only, **options)
 
 
 def _inputs_only(inputs: Any, *parameters: Any, dtype: Any = None, **_: Any) -> list[Any]:
-    """Leaves kernel and bias in float32."""
+    """Cast the inputs, and leave kernel and bias in float32."""
     return [inputs.astype(dtype), *parameters]
 
 
@@ -57,37 +57,36 @@ def _convolve(
     del dimension_numbers  # NHWC and HWIO are the only ones here
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
+    return mixed_conv(x, kernel, tuple(strides), tuple(map(tuple, padding)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(
+def mixed_conv(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw c f"],
     strides: tuple[int, int],
-    padding: PaddingOf,
+    padding: Padding,
 ) -> Float[Array, "b h2 w2 f"]:
-    """A convolution in x's dtype, with a gradient in the kernel's dtype for the kernel."""
-    return _in_dtype_of_x(x, kernel.astype(x.dtype), strides, padding)
+    """Convolve in x's dtype; the kernel's gradient is in the kernel's dtype."""
+    return _conv(x, kernel.astype(x.dtype), strides, padding)
 
 
-def _in_dtype_of_x(x: Array, kernel: Array, strides: Any, padding: Any) -> Array:
+def _conv(x: Array, kernel: Array, strides: Any, padding: Any) -> Array:
     return jax.lax.conv_general_dilated(
         x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def _convolve_forward(x: Array, kernel: Array, strides: Any, padding: Any) -> tuple[Array, Any]:
-    return convolve(x, kernel, strides, padding), (x, kernel)
+def _conv_forward(x: Array, kernel: Array, strides: Any, padding: Any) -> tuple[Array, Any]:
+    return mixed_conv(x, kernel, strides, padding), (x, kernel)
 
 
-def _convolve_backward(strides: Any, padding: Any, kept: Any, g: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    of_x = jax.linear_transpose(
-        lambda x: _in_dtype_of_x(x, kernel.astype(x.dtype), strides, padding), x
-    )
-    # The images are the channels summed over, the gradient of the output is the kernel.
-    of_kernel = jax.lax.conv_general_dilated(
+def _conv_backward(strides: Any, padding: Any, residuals: Any, g: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+    grad_x = jax.linear_transpose(lambda x: _conv(x, kernel.astype(x.dtype), strides, padding), x)
+    # dL/dkernel is a convolution of x with g: examples are summed over as channels (CHWN), g is
+    # the kernel (IHWO), and the stride becomes its dilation.
+    grad_kernel = jax.lax.conv_general_dilated(
         x,
         g,
         (1, 1),
@@ -97,30 +96,30 @@ def _convolve_backward(strides: Any, padding: Any, kept: Any, g: Array) -> tuple
         preferred_element_type=kernel.dtype,
     )
     height, width = kernel.shape[:2]  # a stride may leave more
-    return of_x(g)[0], of_kernel[:height, :width]
+    return grad_x(g)[0], grad_kernel[:height, :width]
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+mixed_conv.defvjp(_conv_forward, _conv_backward)
 
 
 def _multiply(x: Array, kernel: Array, dimension_numbers: Any, **_: Any) -> Array:
     del dimension_numbers  # the last axis of x by the first of the kernel
-    return multiply(x, kernel)
+    return mixed_matmul(x, kernel)
 
 
 @jax.custom_vjp
-def multiply(x: Float[Array, "*b c"], kernel: Float[Array, "c f"]) -> Float[Array, "*b f"]:
-    """A product in x's dtype, with a gradient in the kernel's dtype for the kernel."""
+def mixed_matmul(x: Float[Array, "*b c"], kernel: Float[Array, "c f"]) -> Float[Array, "*b f"]:
+    """Multiply in x's dtype; the kernel's gradient is in the kernel's dtype."""
     return x @ kernel.astype(x.dtype)
 
 
-def _multiply_backward(kept: Any, g: Array) -> tuple[Array, Array]:
-    x, kernel = kept
+def _matmul_backward(residuals: Any, g: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
     axes = tuple(range(x.ndim - 1))
-    of_kernel = jax.lax.dot_general(
+    grad_kernel = jax.lax.dot_general(
         x, g, ((axes, axes), ((), ())), preferred_element_type=kernel.dtype
     )
-    return g @ kernel.astype(g.dtype).T, of_kernel
+    return g @ kernel.astype(g.dtype).T, grad_kernel
 
 
-multiply.defvjp(lambda x, kernel: (multiply(x, kernel), (x, kernel)), _multiply_backward)
+mixed_matmul.defvjp(lambda x, kernel: (mixed_matmul(x, kernel), (x, kernel)), _matmul_backward)

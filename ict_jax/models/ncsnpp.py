@@ -11,16 +11,16 @@ from ict_jax.models.unet import UNet
 
 
 class NCSNpp(UNet):
-    """NCSN++ as iCT has it on CIFAR-10: 56,395,651 parameters, 97,610,627 in iCT-deep.
+    """NCSN++ as in iCT on CIFAR-10: 56,395,651 parameters, 97,610,627 in iCT-deep.
 
     Attributes (beside those of `UNet`):
       embedding: features of the noise level, "fourier" or "positional".
       fourier_scale: iCT has 0.02, the models released with CM have 16.
-      resample_kernel: separable filter for doubling and halving.
-      residual_input: whether the input, halved by a filter and a convolution, is added to the
-        features at each resolution.
+      resample_kernel: separable filter for doubling and halving the resolution.
+      residual_input: whether the input, filtered, halved and convolved, is added to the features
+        at each resolution.
 
-    Source: Song et al., 2021, as in the code of CM's authors; iCT, Section 3.1 and Appendix.
+    Source: Song et al., 2021, as in the CM authors' code; iCT, Section 3.1 and Appendix.
     """
 
     channels: int = 128
@@ -35,11 +35,7 @@ class NCSNpp(UNet):
     attend_after_last_up: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Checks the fields.
-
-        Raises:
-          ValueError: one is out of its range.
-        """
+        """Raise `ValueError` for a field out of range."""
         if self.embedding not in ("fourier", "positional") or self.fourier_scale <= 0:
             raise ValueError(
                 f"embedding={self.embedding!r} must be 'fourier' or 'positional' and fourier_scale="
@@ -53,7 +49,7 @@ class NCSNpp(UNet):
         super().__post_init__()
 
     def conventions(self) -> Conventions:
-        """Those of Song et al.: Xavier-uniform weights, zero biases, sums divided by sqrt(2)."""
+        """Return Song et al.'s: Xavier-uniform weights, zero biases, sums divided by sqrt(2)."""
         return Conventions(
             kernel_init=_xavier(1.0),
             attention_init=_xavier(0.1),
@@ -69,7 +65,7 @@ class NCSNpp(UNet):
         )
 
     def noise_features(self, c_noise: Float[Array, " b"]) -> Float[Array, "b e"]:
-        """Fourier features, 2 * channels of them, or positional ones, channels of them."""
+        """Return Fourier features, e = 2 * channels, or positional ones, e = channels."""
         if self.embedding == "positional":
             return layers.positional_embedding(c_noise, self.channels)
         # Called from the compact method, so the submodule belongs to it.
@@ -79,9 +75,9 @@ class NCSNpp(UNet):
 
 
 class DDPMpp(NCSNpp):
-    """DDPM++ as EDM has it on CIFAR-10: NCSN++ with other features, filter and no input pyramid.
+    """DDPM++ as in EDM on CIFAR-10: NCSN++ with other features and filter, and no input pyramid.
 
-    Checked by its structure and 55.7 million parameters; no published output was compared.
+    Checked by its structure and 55.7 million parameters, not against published outputs.
 
     Source: EDM, Table 7 and Appendix F.6.
     """

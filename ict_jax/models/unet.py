@@ -1,4 +1,4 @@
-"""The U-Net that NCSN++, DDPM++ and ADM have in common."""
+"""Common U-Net of NCSN++, DDPM++ and ADM."""
 
 import itertools
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from ict_jax.models.blocks import Conventions, Maker, Resample, ResBlock, SelfAt
 
 
 class Cell(nn.Module):
-    """One turn of a run: join the skip, a residual block, attention if asked for."""
+    """One step of a block group: concatenation of the skip, residual block, optional attention."""
 
     maker: Maker
     features: int
@@ -34,23 +34,23 @@ class Cell(nn.Module):
 
 
 class UNet(nn.Module):
-    """The common part; subclasses give conventions, noise features and defaults.
+    """Base U-Net; subclasses define conventions, noise features and defaults.
 
-    Equal blocks in a row are one `nn.scan` over stacked parameters. The parameters are the same
-    with and without `scan_blocks`, which says whether the compiled program keeps the loop.
+    Equal consecutive blocks are one `nn.scan` over stacked parameters. `scan_blocks` decides
+    whether the compiled program keeps the loop; the parameters are the same either way.
 
     Attributes:
-      channels: at the full resolution, before `channel_mult`.
+      channels: width at the full resolution, before `channel_mult`.
       channel_mult: factors of the width at each resolution, each half the one before.
-      num_res_blocks: residual blocks at each resolution on the way down, one more on the way up.
+      num_res_blocks: residual blocks at each resolution of the encoder; the decoder has one more.
       attention_resolutions: image heights at which blocks are followed by attention.
       dropout: rate in the residual blocks.
-      dropout_max_resolution: dropout only where the image is at most so high; None: everywhere.
-      num_classes: of a class-conditional network; 0 for an unconditional one.
-      dtype: of the computation, "float32" or "bfloat16". Parameters, norms, the softmax and the
+      dropout_max_resolution: largest image height with dropout; None for all.
+      num_classes: number of classes; 0 for an unconditional network.
+      dtype: compute dtype, "float32" or "bfloat16". Parameters, norms, the softmax and the
         last convolution are float32 in any case.
       remat: recompute the inside of each block in the backward pass, to save memory.
-      scan_blocks: compile a run of equal blocks once instead of once for each.
+      scan_blocks: compile a group of equal blocks once instead of once per block.
     """
 
     channels: int
@@ -64,19 +64,26 @@ class UNet(nn.Module):
     remat: bool = False
     scan_blocks: bool = False
 
-    def __post_init__(self) -> None:
-        """Checks the fields.
+    residual_input: ClassVar[bool] = False
+    """Whether the input is added at each resolution."""
+    attend_after_last_up: ClassVar[bool] = False
+    """Whether in the decoder only the last block of a resolution is followed by attention."""
 
-        Raises:
-          ValueError: one is out of its range.
-        """
-        for name in ("channels", "num_res_blocks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+    def conventions(self) -> Conventions:
+        """Return the conventions of the blocks."""
+        raise NotImplementedError
+
+    def noise_features(self, c_noise: Float[Array, " b"]) -> Float[Array, "b e"]:
+        """Return features of the noise level, before the two dense layers."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a field out of range."""
+        for name, least in {"channels": 1, "num_res_blocks": 1, "num_classes": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(f"channel_mult={self.channel_mult} must be whole numbers from 1.")
-        if self.num_classes < 0:
-            raise ValueError(f"num_classes={self.num_classes} must be at least 0.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} must be in [0, 1); iCT has 0.3 and 0.2.")
         if self.dtype not in ("float32", "bfloat16"):
@@ -84,31 +91,33 @@ class UNet(nn.Module):
         self._check_divisible()
         super().__post_init__()
 
+    def _plan(self) -> tuple[list[BlockGroup], list[BlockGroup]]:
+        return plan_block_groups(self.channels, tuple(self.channel_mult), self.num_res_blocks)
+
     def _check_divisible(self) -> None:
         rules = self.conventions()
-        down, up = plan_block_groups(self.channels, tuple(self.channel_mult), self.num_res_blocks)
-        for run in down + up:
-            for width in (run.channels_in + run.channels_skip, run.channels):
+        down, up = self._plan()
+        for group in down + up:
+            for width in (group.channels_in + group.channels_skip, group.channels):
                 groups = num_groups(width, rules.min_group_channels)
                 if width % groups:
                     raise ValueError(
                         f"channels={self.channels} leads to a layer of {width} channels, which "
                         f"{groups} groups do not divide; use a multiple of 32."
                     )
-            if not rules.scale_shift and groups == run.channels:  # groups: of the last width
+            if not rules.scale_shift and groups == group.channels:  # groups: of the last width
                 raise ValueError(
                     f"channels={self.channels} leads to groups of one channel, in which a group "
                     "norm removes an added embedding; use at least twice as many channels."
                 )
-        head = rules.head_channels
-        if head is not None and any(run.channels % head for run in down):
+        head, widths = rules.head_channels, sorted({group.channels for group in down})
+        if head is not None and any(width % head for width in widths):
             raise ValueError(
-                f"head_channels={head} must divide the widths "
-                f"{sorted({run.channels for run in down})}; choose a divisor."
+                f"head_channels={head} must divide the widths {widths}; choose a divisor."
             )
 
     def check_image_shape(self, shape: tuple[int, ...]) -> None:
-        """Raises `ValueError` unless images (h, w, c) can be halved as often as needed."""
+        """Raise `ValueError` unless images (h, w, c) can be halved as often as needed."""
         factor = 2 ** (len(self.channel_mult) - 1)
         if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
             raise ValueError(
@@ -123,19 +132,6 @@ class UNet(nn.Module):
                 f"heights {heights} of images of shape {shape}."
             )
 
-    residual_input: ClassVar[bool] = False
-    """Whether the input joins at each resolution."""
-    attend_after_last_up: ClassVar[bool] = False
-    """Whether on the way up only the last block of a resolution is followed by attention."""
-
-    def conventions(self) -> Conventions:
-        """How blocks are made."""
-        raise NotImplementedError
-
-    def noise_features(self, c_noise: Float[Array, " b"]) -> Float[Array, "b e"]:
-        """Features of the noise level, before the two dense layers."""
-        raise NotImplementedError
-
     @nn.compact
     def __call__(
         self,
@@ -146,51 +142,55 @@ class UNet(nn.Module):
         train: bool = False,
     ) -> Float[Array, "b h w c"]:
         maker = Maker(self.conventions(), jnp.dtype(self.dtype))
-        down, up = plan_block_groups(self.channels, tuple(self.channel_mult), self.num_res_blocks)
+        down, up = self._plan()
         embedding = self._embed(maker, c_noise, labels)
         full_height, pyramid = x.shape[1], x.astype(maker.dtype)
 
         def resblock(name: str, level: int, h: Array, resample: Resample = None) -> Array:
-            rate = self._dropout_at(full_height >> level)
+            rate = self._dropout_rate(full_height >> level)
             block = nn.remat(ResBlock) if self.remat else ResBlock
             return block(maker, h.shape[-1], resample, rate, train, name=name)(h, embedding)
 
-        def blocks(run: BlockGroup, h: Array, skips: list[Array]) -> tuple[Array, list[Array]]:
-            height = full_height >> run.level
+        def blocks(group: BlockGroup, h: Array, skips: list[Array]) -> tuple[Array, list[Array]]:
+            height = full_height >> group.level
             attend = height in self.attention_resolutions and not (
                 self.attend_after_last_up and skips
             )
-            cell = (maker, run.channels, attend, self._dropout_at(height), train)
-            return self._run(run, cell, h, skips, embedding)
+            cell = (maker, group.channels, attend, self._dropout_rate(height), train)
+            return self._apply_group(group, cell, h, skips, embedding)
 
+        # Encoder: each output, also of conv_in and of the resampling blocks, becomes a skip.
         h = maker.conv(x.shape[-1], self.channels, "conv_in")(pyramid)
-        kept = [h]
-        for level, runs in itertools.groupby(down, key=lambda run: run.level):
+        skips = [h]
+        for level, groups in itertools.groupby(down, key=lambda group: group.level):
             if level:
                 h = resblock(f"down_{level}_resample", level, h, "down")
                 if self.residual_input:
-                    pyramid = h = self._join_input(maker, pyramid, h, f"pyramid_{level}")
-                kept.append(h)
-            for run in runs:
-                h, outputs = blocks(run, h, [])
-                kept += outputs
+                    pyramid = h = self._add_input(maker, pyramid, h, f"pyramid_{level}")
+                skips.append(h)
+            for group in groups:
+                h, outputs = blocks(group, h, [])
+                skips += outputs
+        # Middle, at the lowest resolution.
         lowest = len(self.channel_mult) - 1
         h = resblock("middle_0", lowest, h)
         h = SelfAttention(maker, name="middle_attention")(h)
         h = resblock("middle_1", lowest, h)
-        for level, runs in itertools.groupby(up, key=lambda run: run.level):
+        # Decoder: each block takes the latest skip left.
+        for level, groups in itertools.groupby(up, key=lambda group: group.level):
             if level < lowest:
                 h = resblock(f"up_{level}_resample", level, h, "up")
-            for run in runs:
-                h, _ = blocks(run, h, [kept.pop() for _ in range(run.length)])
+            for group in groups:
+                h, _ = blocks(group, h, [skips.pop() for _ in range(group.length)])
             if self.attend_after_last_up and full_height >> level in self.attention_resolutions:
                 h = SelfAttention(maker, name=f"up_{level}_attention")(h)
+        # Output in float32, whatever the compute dtype.
         h = nn.swish(maker.norm(h.shape[-1], "norm_out")(h))
         maker = maker._replace(dtype=jnp.dtype("float32"))
         return maker.conv(h.shape[-1], x.shape[-1], "conv_out", last=True)(h)
 
     def _embed(self, maker: Maker, c_noise: Array, labels: Array | None) -> Array:
-        """The embedding of noise level and class, float32, as the blocks take it.
+        """Embed noise level and class in float32.
 
         In bfloat16 neighbouring levels of a fine grid would be the same.
         """
@@ -200,27 +200,25 @@ class UNet(nn.Module):
         embedding = maker.dense(size, size, "embed_1")(embedding)
         if self.num_classes:
             init = nn.initializers.normal(1.0)
-            embedding += nn.Embed(self.num_classes, size, embedding_init=init, name="labels")(
-                labels
-            )
+            embed = nn.Embed(self.num_classes, size, embedding_init=init, name="labels")
+            embedding += embed(labels)
         return nn.swish(embedding)
 
-    def _dropout_at(self, height: int) -> float:
+    def _dropout_rate(self, height: int) -> float:
         limit = self.dropout_max_resolution
         return self.dropout if limit is None or height <= limit else 0.0
 
-    def _run(
-        self, run: BlockGroup, cell: tuple, h: Array, skips: list[Array], embedding: Array
+    def _apply_group(
+        self, group: BlockGroup, cell: tuple, h: Array, skips: list[Array], embedding: Array
     ) -> tuple[Array, list[Array]]:
-        """The blocks of a run; returns the last output and all outputs."""
-        looped = run.length > 1 and self.scan_blocks
-        if self.remat or looped:
-            policy = None if self.remat else _keep_products
-            kind = nn.remat(Cell, prevent_cse=run.length == 1, policy=policy)
-        else:
-            kind = Cell
-        if run.length == 1:
-            h, output = kind(*cell, name=run.name)(h, skips[0] if skips else None, embedding)
+        """Apply a group of blocks; return the last output and all outputs."""
+        kind = Cell
+        if self.remat or (group.length > 1 and self.scan_blocks):
+            # A loop would keep every value of every block for the gradient; keep the products.
+            policy = None if self.remat else _is_product
+            kind = nn.remat(Cell, prevent_cse=group.length == 1, policy=policy)
+        if group.length == 1:
+            h, output = kind(*cell, name=group.name)(h, skips[0] if skips else None, embedding)
             return h, [output]
         axes: Any = (0, nn.broadcast)  # of the skips and of the embedding
         scanned: Any = nn.scan(
@@ -228,24 +226,24 @@ class UNet(nn.Module):
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=axes,
-            length=run.length,
-            unroll=1 if self.scan_blocks else run.length,
+            length=group.length,
+            unroll=1 if self.scan_blocks else group.length,
         )
         stacked = jnp.stack(skips) if skips else None
-        h, outputs = scanned(*cell, name=run.name)(h, stacked, embedding)
+        h, outputs = scanned(*cell, name=group.name)(h, stacked, embedding)
         return h, list(outputs)
 
-    def _join_input(self, maker: Maker, pyramid: Array, h: Array, name: str) -> Array:
-        """The input, halved and convolved, is added to the features of its resolution."""
+    def _add_input(self, maker: Maker, pyramid: Array, h: Array, name: str) -> Array:
+        """Add the input, filtered, halved and convolved, to the features of its resolution."""
         rules, channels = maker.conventions, pyramid.shape[-1]
         pyramid = layers.blur(pyramid, rules.resample_kernel, (2, 2))
         conv = maker.conv(channels, h.shape[-1], name, stride=2, padding="VALID")
         return (conv(pyramid) + h) * rules.skip_scale
 
 
-def _keep_products(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What a loop over blocks keeps for the gradient: products, convolutions and sums.
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Select the values to keep: products, convolutions and sums; the rest is recomputed.
 
-    All else is computed again, as the compiler does by itself where there is no loop.
+    The compiler does the same by itself where there is no loop.
     """
     return primitive.name in ("conv_general_dilated", "dot_general", "reduce_sum")

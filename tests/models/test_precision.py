@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ict_jax.models.low_precision import conv_layer, convolve, dense_layer, multiply
+from ict_jax.models.low_precision import conv_layer, dense_layer, mixed_conv, mixed_matmul
 
 
 def pair(*shape):
@@ -29,7 +29,7 @@ def test_gradient_of_a_kernel_is_float32(size, stride, pads):
     padding, strides = (pads, pads), (stride, stride)
 
     def function(x, kernel):
-        return convolve(x, kernel, strides, padding)
+        return mixed_conv(x, kernel, strides, padding)
 
     y = function(x, kernel.astype(jnp.float32))
     g, g64 = pair(*y.shape)
@@ -59,7 +59,7 @@ def test_gradient_of_a_kernel_is_float32(size, stride, pads):
 @pytest.mark.parametrize("leading", [(64,), (4, 16)])
 def test_gradient_of_a_dense_kernel_is_float32(leading):
     (x, x64), (kernel, _), (g, g64) = pair(*leading, 5), pair(5, 7), pair(*leading, 7)
-    of_x, of_kernel = gradients(multiply, x, kernel.astype(jnp.float32), g)
+    of_x, of_kernel = gradients(mixed_matmul, x, kernel.astype(jnp.float32), g)
     assert of_kernel.dtype == jnp.float32 and of_x.dtype == jnp.bfloat16
     axes = tuple(range(len(leading)))
     np.testing.assert_allclose(of_kernel, np.tensordot(x64, g64, (axes, axes)), rtol=1e-5)
