@@ -25,7 +25,7 @@ from ict_jax.core.randomness import seed_key, split
 from ict_jax.core.typing import Data, PerExample
 from ict_jax.data import Batches, Dataset, load_data
 from ict_jax.training.optimizers import make_optimizer
-from ict_jax.training.parallel import gathering
+from ict_jax.training.parallel import gather_params
 from ict_jax.training.state import Params, TrainState, create_state
 from ict_jax.training.step import Batch, Metrics, make_train_step
 
@@ -98,7 +98,7 @@ def build_train_step(
     if metric is not None:
         binds["bind_loss"] = build_bind_loss(config, metric)
     if mesh is not None:
-        binds = {name: gathering(each, mesh) for name, each in binds.items()}
+        binds = {name: gather_params(each, mesh) for name, each in binds.items()}
     bind = binds.pop("bind")
     return build_section(config, "training", make_train_step, bind, objective, tx, **binds)
 

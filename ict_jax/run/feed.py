@@ -24,10 +24,12 @@ def feed(batches: Batches, mesh: Mesh, first: int, last: int) -> Iterator[dict[s
     if not batches.on_device:
         rows = parallel.local_rows(batches.batch_size, mesh)
         for batch in batches.stream(first, last, rows):
-            yield parallel.put_batch(batch, mesh)
+            yield parallel.shard_batch(batch, mesh)
         return
-    all_examples, size = parallel.put_whole(batches.all_examples(), mesh), batches.data.size
-    orders_of = parallel.compile_whole(functools.partial(two_epochs, batches.seed, size=size), mesh)
+    all_examples, size = parallel.replicate(batches.all_examples(), mesh), batches.data.size
+    orders_of = parallel.jit_replicated(
+        functools.partial(two_epochs, batches.seed, size=size), mesh
+    )
     current, orders = None, None
     for step in range(first, last):
         epoch = step * batches.batch_size // size

@@ -67,7 +67,7 @@ def load_trained(run: Run, network: Params) -> dict[str, Params]:
         with all_or_none():
             weights = read_lpips(**files)
         require_agreement({"the weights of LPIPS": str(parallel.fingerprint_of(weights))})
-        loaded["metric"] = parallel.put_whole(weights, run.mesh)
+        loaded["metric"] = parallel.replicate(weights, run.mesh)
     return loaded
 
 

@@ -1,1 +1,1 @@
-"""State, step, optimizer and how they meet devices; no files, no config, no logging."""
+"""State, step, optimizer and shardings; no files, no config, no logging."""

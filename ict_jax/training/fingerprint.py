@@ -1,4 +1,4 @@
-"""Numbers by which a restored state is known to be the one that was saved."""
+"""Fingerprints that tell whether a restored state is the one that was saved."""
 
 import jax
 import jax.numpy as jnp
@@ -7,24 +7,24 @@ from jaxtyping import Array, UInt32
 
 
 def fingerprint(tree: object) -> UInt32[Array, " 2"]:
-    """Two sums modulo 2^32 over all bits: plain, and weighted by place.
+    """Compute two sums modulo 2^32 over all bits: plain, and weighted by position.
 
-    Whole numbers have no rounding, so the order of the sum, and with it the layout over devices,
-    does not matter. A changed bit changes the first, a change of places the second.
+    Integers have no rounding, so the order of the sum, and with it the sharding, does not matter.
+    A changed bit changes the first sum, a permutation the second.
 
     Args:
-      tree: of arrays; typed keys count with their data.
+      tree: arrays; typed keys count with their data.
     """
     total = jnp.zeros(2, jnp.uint32)
     for index, leaf in enumerate(jax.tree.leaves(tree)):
         bits = _bits(leaf)
-        place = jnp.zeros(bits.shape, jnp.uint32)
+        position = jnp.zeros(bits.shape, jnp.uint32)
         for axis, length in enumerate(bits.shape):
-            place = place * jnp.uint32(length) + jax.lax.broadcasted_iota(
+            position = position * jnp.uint32(length) + jax.lax.broadcasted_iota(
                 jnp.uint32, bits.shape, axis
             )
-        # An odd factor, so that no bit is lost; another for each leaf.
-        weights = (place * jnp.uint32(2) + jnp.uint32(1)) * jnp.uint32(2 * index + 1)
+        # Odd weights are invertible modulo 2^32, so no bit is lost; another factor for each leaf.
+        weights = (position * jnp.uint32(2) + jnp.uint32(1)) * jnp.uint32(2 * index + 1)
         sums = jnp.stack([bits.sum(dtype=jnp.uint32), (bits * weights).sum(dtype=jnp.uint32)])
         total = total + sums
     return total
@@ -40,7 +40,7 @@ def _bits(leaf: Array) -> Array:
 
 
 def plain_sum(tree: object) -> int:
-    """The first number of `fingerprint`, of NumPy arrays, whatever JAX's settings and the tree."""
+    """Compute the first sum of `fingerprint` in NumPy, whatever JAX's settings."""
     total = 0
     for leaf in map(np.asarray, jax.tree.leaves(tree)):
         bits = leaf if leaf.dtype == np.bool_ else leaf.view(f"uint{8 * leaf.dtype.itemsize}")

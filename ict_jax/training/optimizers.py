@@ -1,4 +1,4 @@
-"""The optimizers of the papers."""
+"""Optimizers of the papers."""
 
 import optax
 
@@ -16,18 +16,18 @@ def make_optimizer(
     b2: float = 0.999,
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """RAdam with a constant learning rate, no warm-up, weight decay or clipping; or Adam.
+    """Return RAdam with a constant learning rate and no weight decay or clipping; or Adam.
 
     Args:
-      name: "radam", of consistency models, or "adam", of diffusion models.
+      name: "radam" for consistency models, "adam" for diffusion models.
       learning_rate: constant after the warm-up.
-      warm_up_steps: over which it grows linearly from 0.
-      b1: decay of the gradient's average.
-      b2: decay of the squared gradient's average.
+      warm_up_steps: steps of linear growth from 0.
+      b1: decay rate of the gradient's EMA.
+      b2: decay rate of the squared gradient's EMA.
       eps: added to the denominator.
 
     Raises:
-      ArgumentError: an unknown name, or a number out of its range.
+      ArgumentError: an unknown name, or a value out of range.
 
     Source: iCT, Appendix (RAdam, 1e-4); b1, b2 and eps are not stated there and are the
     library defaults that the CM authors' code uses. Adam with warm-up: EDM, Table 7.

@@ -1,4 +1,4 @@
-"""Everything that a training run carries from one step to the next."""
+"""State of a training run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from jaxtyping import Array, Int, Key
 Params = Any
 
 LOSS_PARAMS = "objective"
-"""Where the parameters of an objective itself stand beside the network's."""
+"""Key of the loss parameters beside the network's."""
 
 
 @flax.struct.dataclass
 class TrainState:
-    """A pytree of arrays only.
+    """State of a run at one step, a pytree of arrays.
 
     Attributes:
       step: number of finished steps, k of the next one.
       params: the student's parameters.
-      ema_params: their exponential moving average, which samples are drawn with.
+      ema_params: EMA of the network's parameters, used for sampling.
       opt_state: the optimizer's state.
-      key: root of all randomness of training; never changes during a run.
-      teachers: parameters of other functions that the objective needs: `target`, a moving average
-        of the student, `denoiser`, a trained diffusion model, and `metric`, a network that
-        compares images. Empty for iCT.
+      key: root of all randomness of training; constant during a run.
+      teachers: parameters of other functions that the objective needs: `target`, an EMA of the
+        student, `denoiser`, a trained diffusion model, and `metric`, a network that compares
+        images. Empty for iCT.
     """
 
     step: Int[Array, ""]
@@ -47,19 +47,19 @@ def create_state(
     teachers: Mapping[str, Params] = MappingProxyType({}),
     loss_params: Params = None,
 ) -> TrainState:
-    """The state at step 0: the average starts from the initial parameters themselves.
+    """Create the state at step 0; the EMA starts from the initial parameters.
 
     Args:
       params: initial parameters.
       tx: the optimizer.
       key: root of all randomness.
-      teachers: those that there are, at the start: `target` from the initial parameters itself.
-        What is trained already is loaded over its own later.
-      loss_params: parameters of the objective itself, trained with the network's and not averaged.
+      teachers: initial teachers; trained ones are loaded over them later.
+      loss_params: parameters of the loss, trained with the network's but without an EMA.
 
     Source: CM authors' code (EMA from step 0).
     """
     trained = params if loss_params is None else {**params, LOSS_PARAMS: loss_params}
+    # Copies, because donated buffers must not appear twice in a state.
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=trained,
@@ -71,5 +71,5 @@ def create_state(
 
 
 def network_params(params: Params) -> Params:
-    """The parameters of the network, without those of the objective."""
+    """Return the parameters of the network, without those of the loss."""
     return {name: value for name, value in params.items() if name != LOSS_PARAMS}
