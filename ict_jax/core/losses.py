@@ -15,9 +15,7 @@ Aux = dict[str, Float[Array, " b"]]
 
 
 def default_huber_c(num_dims: int) -> float:
-    """Return c = 0.00054 sqrt(d), d the number of values in one example.
-
-    Source: iCT, Section 3.3.
+    """Return c = 0.00054 sqrt(d), d the number of values in one example (iCT, Section 3.3).
 
     >>> round(default_huber_c(3 * 32 * 32), 5)
     0.02993
@@ -105,13 +103,8 @@ def compare(
 ) -> tuple[PerExample, Aux]:
     """Compute weight(sigma_lo, sigma_hi) metric(prediction, stopgrad target).
 
-    Args:
-      prediction: student output at sigma_hi.
-      target: teacher output at sigma_lo.
-      sigma_lo: lower level of each example.
-      sigma_hi: higher level of each example.
-      metric: default: Pseudo-Huber with c = 0.00054 sqrt(d).
-      weight: default: 1 / (sigma_hi - sigma_lo).
+    The prediction is the student's at sigma_hi, the target the teacher's at sigma_lo; metric and
+    weight default to those of `consistency_loss`.
 
     Returns:
       The losses [b] and a dict of [b] arrays: `sigma_lo`, `sigma_hi`, `weight`,

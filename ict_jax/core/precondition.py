@@ -60,10 +60,7 @@ def edm_scalings(sigma: Float[Array, "*s"], *, sigma_data: float = 0.5) -> Scali
     c_skip = sd^2 / (sigma^2 + sd^2),  c_out = sd sigma / sqrt(sigma^2 + sd^2)
     c_in = 1 / sqrt(sigma^2 + sd^2),  c_noise = log(sigma) / 4
 
-    Raises:
-      ArgumentError: sigma_data is not positive.
-
-    Source: EDM (Karras et al., 2022), Table 1.
+    Errors as in `boundary_scalings`. Source: EDM (Karras et al., 2022), Table 1.
     """
     return _scalings(sigma, sigma_data, 0.0)
 
@@ -77,10 +74,7 @@ def trigflow_scalings(sigma: Float[Array, "*s"], *, sigma_data: float = 0.5) -> 
     TrigFlow's own x_t = cos(t) x_0 + sin(t) z with z ~ N(0, sd^2) is cos(t) (x_0 + sigma n) with
     n ~ N(0, 1), and f(x_t, t) = cos(t) x_t - sin(t) sd F(x_t / sd, t).
 
-    Raises:
-      ArgumentError: sigma_data is not positive.
-
-    Source: sCM (Lu & Song, 2025), Section 3.
+    Errors as in `boundary_scalings`. Source: sCM (Lu & Song, 2025), Section 3.
     """
     return edm_scalings(sigma, sigma_data=sigma_data)._replace(
         c_out=-sigma_data * sigma / jnp.sqrt(sigma**2 + sigma_data**2),
@@ -108,9 +102,7 @@ def as_denoiser(network: Network, *, sigma_data: float = 0.5) -> ConsistencyFn:
     """Wrap a raw network F(x, c_noise) as the denoiser D(x, sigma) of a diffusion model.
 
     D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), with `edm_scalings`. Sample from it with
-    `heun_sample`. Errors as in `as_consistency_fn`.
-
-    Source: EDM (Karras et al., 2022), Eq. 7.
+    `heun_sample`. Errors as in `as_consistency_fn`. Source: EDM (Karras et al., 2022), Eq. 7.
     """
     return _wrap(network, functools.partial(edm_scalings, sigma_data=sigma_data))
 

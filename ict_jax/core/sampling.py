@@ -71,7 +71,7 @@ def sample(
     sigma_min: float = 0.002,
     clip: bool = True,
 ) -> Data:
-    """Draw one example per key, with one call of `f` per sigma (multistep sampling).
+    """Draw one example per key, [b, *shape], with one call of `f` per sigma (multistep sampling).
 
     x = f(sigma_1 z_0, sigma_1); then for each further sigma:
     x = f(x + sqrt(sigma^2 - sigma_min^2) z, sigma)
@@ -83,9 +83,6 @@ def sample(
       sigmas: descending noise levels, the first the model's sigma_max; not checked if traced.
       sigma_min: level at which f is the identity.
       clip: clip every output of f to [-1, 1], as the CM authors do before adding noise again.
-
-    Returns:
-      Samples [b, *shape], float32.
 
     Raises:
       ArgumentError: sigmas is empty, not descending, not finite or below sigma_min; keys is
@@ -115,7 +112,7 @@ def heun_sample(
     *,
     clip: bool = True,
 ) -> Data:
-    """Draw one example per key by solving a diffusion model's probability-flow ODE.
+    """Draw one example per key, [b, *shape], by solving a diffusion model's probability-flow ODE.
 
     dx/dsigma = (x - D(x, sigma)) / sigma, from sigmas[0] down to 0 with Heun's method; the last
     step, to 0, is Euler's. The denoiser is called 2 n - 1 times for n levels.
@@ -127,14 +124,7 @@ def heun_sample(
       sigmas: descending positive levels, such as `karras_sigmas(18)[::-1]`; not checked if traced.
       clip: clip the samples to [-1, 1].
 
-    Returns:
-      Samples [b, *shape], float32.
-
-    Raises:
-      ArgumentError: sigmas is empty, not descending, not finite or not positive; keys is not
-        an array of one key per example.
-
-    Source: EDM (Karras et al., 2022), Algorithm 1.
+    Errors as in `sample`, but sigmas need only be positive. Source: EDM, Algorithm 1.
     """
     levels = _check_levels(keys, sigmas, float(np.finfo(np.float32).tiny))
 
@@ -154,16 +144,7 @@ def clip_samples(x: Data) -> Data:
 
 
 def heun_step(denoiser: ConsistencyFn, x: Data, sigma: Sigmas, sigma_next: Sigmas) -> Data:
-    """Take one step of Heun's method along the probability-flow ODE of a diffusion model.
-
-    Args:
-      denoiser: D(x, sigma).
-      x: data with noise of level sigma.
-      sigma: level of each example.
-      sigma_next: positive level to step to.
-
-    Source: EDM (Karras et al., 2022), Algorithm 1.
-    """
+    """Take a step of Heun's method from sigma to sigma_next > 0. Source: EDM, Algorithm 1."""
 
     def slope(x: Data, sigma: Sigmas) -> Data:
         return (x - denoiser(x, sigma)) / append_dims(sigma, x)

@@ -109,12 +109,9 @@ def doubling_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]
 
 
 def sqrt_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
-    """Return CM's N(k), which begins with s0 and ends with s1 + 1.
+    """Return CM's N(k), from s0 to s1 + 1, for 2 <= s0 <= s1.
 
     N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1
-
-    Raises:
-      ArgumentError: s0 < 2 or s1 < s0.
 
     Source: CM, Section 5 and Appendix C.
 
@@ -129,10 +126,7 @@ def sqrt_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
 
 
 def linear_curriculum(total_steps: int, /, *, s0: int, s1: int) -> list[Stage]:
-    """Return N(k) = s0 + floor(k/K (s1 - s0 + 1)) + 1: N - 1 grows linearly from s0 to s1.
-
-    Raises:
-      ArgumentError: s0 < 1 or s1 < s0.
+    """Return N(k) = s0 + floor(k/K (s1 - s0 + 1)) + 1: N - 1 grows linearly from s0 >= 1 to s1.
 
     Source: one of the curricula that iCT compares; this form is ours.
     """

@@ -32,12 +32,10 @@ def plan_block_groups(
     levels = [(level, channels * mult) for level, mult in enumerate(channel_mult)]
     down, skips, width = [], [channels], channels
     for level, features in levels:
-        blocks = []
-        for _ in range(num_res_blocks):
-            blocks.append((width, 0))
-            skips.append(features)
-            width = features
+        blocks = [(width, 0)] + [(features, 0)] * (num_res_blocks - 1)
         down += _group("down", level, features, blocks)
+        skips += [features] * num_res_blocks
+        width = features
         if level < len(levels) - 1:
             skips.append(features)  # output of the resampling block
     up = []

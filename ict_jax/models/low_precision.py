@@ -51,10 +51,7 @@ def _inputs_only(inputs: Any, *parameters: Any, dtype: Any = None, **_: Any) -> 
     return [inputs.astype(dtype), *parameters]
 
 
-def _convolve(
-    x: Array, kernel: Array, strides: Any, padding: Any, *, dimension_numbers: Any, **_: Any
-) -> Array:
-    del dimension_numbers  # NHWC and HWIO are the only ones here
+def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, **_: Any) -> Array:
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     return mixed_conv(x, kernel, tuple(strides), tuple(map(tuple, padding)))
@@ -77,10 +74,6 @@ def _conv(x: Array, kernel: Array, strides: Any, padding: Any) -> Array:
     )
 
 
-def _conv_forward(x: Array, kernel: Array, strides: Any, padding: Any) -> tuple[Array, Any]:
-    return mixed_conv(x, kernel, strides, padding), (x, kernel)
-
-
 def _conv_backward(strides: Any, padding: Any, residuals: Any, g: Array) -> tuple[Array, Array]:
     x, kernel = residuals
     grad_x = jax.linear_transpose(lambda x: _conv(x, kernel.astype(x.dtype), strides, padding), x)
@@ -99,11 +92,12 @@ def _conv_backward(strides: Any, padding: Any, residuals: Any, g: Array) -> tupl
     return grad_x(g)[0], grad_kernel[:height, :width]
 
 
-mixed_conv.defvjp(_conv_forward, _conv_backward)
+mixed_conv.defvjp(
+    lambda x, kernel, *rest: (mixed_conv(x, kernel, *rest), (x, kernel)), _conv_backward
+)
 
 
-def _multiply(x: Array, kernel: Array, dimension_numbers: Any, **_: Any) -> Array:
-    del dimension_numbers  # the last axis of x by the first of the kernel
+def _multiply(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     return mixed_matmul(x, kernel)
 
 

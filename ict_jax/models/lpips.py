@@ -11,10 +11,7 @@ from jaxtyping import Array, Float
 Images = Float[Array, "b h w 3"]
 
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-"""Number of convolutions and channels at each of five resolutions.
-
-Source: Simonyan & Zisserman, 2015, configuration D.
-"""
+"""Convolutions and channels per resolution (Simonyan & Zisserman, 2015, configuration D)."""
 
 MEAN = (-0.03, -0.088, -0.188)
 STD = (0.458, 0.448, 0.45)

@@ -50,10 +50,14 @@ class NCSNpp(UNet):
 
     def conventions(self) -> Conventions:
         """Return Song et al.'s: Xavier-uniform weights, zero biases, sums divided by sqrt(2)."""
+        kernel, attention, last = (
+            nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
+            for scale in (1.0, 0.1, 1e-10)
+        )
         return Conventions(
-            kernel_init=_xavier(1.0),
-            attention_init=_xavier(0.1),
-            last_init=_xavier(1e-10),
+            kernel_init=kernel,
+            attention_init=attention,
+            last_init=last,
             torch_bias=False,
             norm_epsilon=1e-6,
             min_group_channels=4,
@@ -69,9 +73,8 @@ class NCSNpp(UNet):
         if self.embedding == "positional":
             return layers.positional_embedding(c_noise, self.channels)
         # Called from the compact method, so the submodule belongs to it.
-        return layers.FourierEmbedding(2 * self.channels, self.fourier_scale, name="fourier")(
-            c_noise
-        )
+        embed = layers.FourierEmbedding(2 * self.channels, self.fourier_scale, name="fourier")
+        return embed(c_noise)
 
 
 class DDPMpp(NCSNpp):
@@ -85,7 +88,3 @@ class DDPMpp(NCSNpp):
     embedding: Literal["fourier", "positional"] = "positional"
     resample_kernel: tuple[float, ...] = (1, 1)
     residual_input: bool = False  # pyright: ignore[reportIncompatibleVariableOverride]
-
-
-def _xavier(scale: float) -> nn.initializers.Initializer:
-    return nn.initializers.variance_scaling(scale, "fan_avg", "uniform")

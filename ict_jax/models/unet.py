@@ -153,9 +153,8 @@ class UNet(nn.Module):
 
         def blocks(group: BlockGroup, h: Array, skips: list[Array]) -> tuple[Array, list[Array]]:
             height = full_height >> group.level
-            attend = height in self.attention_resolutions and not (
-                self.attend_after_last_up and skips
-            )
+            attend = height in self.attention_resolutions
+            attend = attend and not (skips and self.attend_after_last_up)
             cell = (maker, group.channels, attend, self._dropout_rate(height), train)
             return self._apply_group(group, cell, h, skips, embedding)
 
@@ -190,10 +189,7 @@ class UNet(nn.Module):
         return maker.conv(h.shape[-1], x.shape[-1], "conv_out", last=True)(h)
 
     def _embed(self, maker: Maker, c_noise: Array, labels: Array | None) -> Array:
-        """Embed noise level and class in float32.
-
-        In bfloat16 neighbouring levels of a fine grid would be the same.
-        """
+        """Embed noise level and class in float32; in bfloat16 neighbouring levels coincide."""
         features, size = self.noise_features(c_noise), 4 * self.channels
         maker = maker._replace(dtype=jnp.dtype("float32"))
         embedding = nn.swish(maker.dense(features.shape[-1], size, "embed_0")(features))
@@ -214,18 +210,17 @@ class UNet(nn.Module):
         """Apply a group of blocks; return the last output and all outputs."""
         kind = Cell
         if self.remat or (group.length > 1 and self.scan_blocks):
-            # A loop would keep every value of every block for the gradient; keep the products.
+            # A loop would keep all values for the gradient; keep products, recompute the rest.
             policy = None if self.remat else _is_product
             kind = nn.remat(Cell, prevent_cse=group.length == 1, policy=policy)
         if group.length == 1:
             h, output = kind(*cell, name=group.name)(h, skips[0] if skips else None, embedding)
             return h, [output]
-        axes: Any = (0, nn.broadcast)  # of the skips and of the embedding
         scanned: Any = nn.scan(
             kind,
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=axes,
+            in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType]  # skips, embedding
             length=group.length,
             unroll=1 if self.scan_blocks else group.length,
         )
@@ -242,8 +237,5 @@ class UNet(nn.Module):
 
 
 def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Select the values to keep: products, convolutions and sums; the rest is recomputed.
-
-    The compiler does the same by itself where there is no loop.
-    """
+    """Select products, convolutions and sums; XLA keeps the same where there is no loop."""
     return primitive.name in ("conv_general_dilated", "dot_general", "reduce_sum")

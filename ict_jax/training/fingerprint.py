@@ -10,10 +10,7 @@ def fingerprint(tree: object) -> UInt32[Array, " 2"]:
     """Compute two sums modulo 2^32 over all bits: plain, and weighted by position.
 
     Integers have no rounding, so the order of the sum, and with it the sharding, does not matter.
-    A changed bit changes the first sum, a permutation the second.
-
-    Args:
-      tree: arrays; typed keys count with their data.
+    A changed bit changes the first sum, a permutation the second. Typed keys count with their data.
     """
     total = jnp.zeros(2, jnp.uint32)
     for index, leaf in enumerate(jax.tree.leaves(tree)):

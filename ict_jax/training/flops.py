@@ -11,20 +11,13 @@ def count_flops(jaxpr: Any) -> float:
 
     Elementwise work and the zeros of dilated convolutions, as in gradients of strided ones, do not
     count. A loop counts once per iteration, where their number is known; of several branches the
-    most expensive counts.
-
-    Args:
-      jaxpr: program, as of `jax.make_jaxpr(f)(x)` or `jax.jit(f).trace(x).jaxpr`.
+    most expensive counts. A jaxpr is `jax.make_jaxpr(f)(x)` or `jax.jit(f).trace(x).jaxpr`.
     """
     return sum(_equation_flops(equation) for equation in jaxpr.eqns)
 
 
 def has_loops(jaxpr: Any) -> bool:
-    """Return whether the program contains a loop that is not fully unrolled.
-
-    Args:
-      jaxpr: as in `count_flops`.
-    """
+    """Return whether the program contains a loop that is not fully unrolled."""
     for equation in jaxpr.eqns:
         name, parameters = equation.primitive.name, equation.params
         if name == "scan" and parameters["length"] > parameters["unroll"]:

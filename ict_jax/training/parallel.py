@@ -5,7 +5,6 @@ state are sharded over `fsdp` and replicated along `data`; with `fsdp=1` they ar
 Programs are written for global arrays; from these shardings XLA adds the collectives.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,10 +26,7 @@ MIN_SHARDED_SIZE = 2**12
 
 
 def make_mesh(
-    devices: Sequence[Any] | None = None,
-    *,
-    num_devices: int | None = None,
-    fsdp: int = 1,
+    devices: Sequence[Any] | None = None, *, num_devices: int | None = None, fsdp: int = 1
 ) -> Mesh:
     """Return a mesh with the axes `data` and `fsdp`.
 
@@ -60,11 +56,11 @@ def make_mesh(
         f"mesh.fsdp={fsdp} does not divide the {count} devices; use a divisor of their number.",
     )
 
-    # Order by slice, process and id, so that rows of `fsdp` cross as few slow links as possible.
-    def order(device: Any) -> tuple[int, int, int]:
-        return getattr(device, "slice_index", None) or 0, device.process_index, device.id
-
-    grid = np.array(sorted(devices, key=order)[:count]).reshape(-1, fsdp)
+    # By slice, process and id, so that rows of `fsdp` cross as few slow links as possible.
+    ordered = sorted(
+        devices, key=lambda d: (getattr(d, "slice_index", None) or 0, d.process_index, d.id)
+    )
+    grid = np.array(ordered[:count]).reshape(-1, fsdp)
     return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
@@ -79,12 +75,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def state_sharding(leaf: Any, mesh: Mesh) -> NamedSharding:
-    """Return the sharding of an array of the state: over `fsdp`, along its longest divisible axis.
-
-    Args:
-      leaf: an array, or its shape and dtype.
-      mesh: the devices.
-    """
+    """Shard an array, or its shape, over `fsdp` along its longest axis that `fsdp` divides."""
     shards = mesh.shape["fsdp"]
     axes = [axis for axis, length in enumerate(leaf.shape) if length % shards == 0]
     if shards == 1 or leaf.size < MIN_SHARDED_SIZE or not axes:
@@ -147,16 +138,12 @@ def jit_replicated(function: Callable[..., Any], mesh: Mesh) -> Callable[..., An
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     """Assemble a global batch from each process's local rows."""
-    return _from_local(batch, batch_sharding(mesh))
+    return jax.make_array_from_process_local_data(batch_sharding(mesh), batch)
 
 
 def replicate(arrays: Any, mesh: Mesh) -> Any:
     """Copy a tree of arrays, the same in every process, to every device."""
-    return _from_local(arrays, replicated(mesh))
-
-
-def _from_local(arrays: Any, sharding: NamedSharding) -> Any:
-    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), arrays)
+    return jax.make_array_from_process_local_data(replicated(mesh), arrays)
 
 
 def local_rows(batch_size: int, mesh: Mesh) -> slice:
@@ -173,12 +160,9 @@ def compile_train_step(
 ) -> Callable[[TrainState, Metrics, Any], tuple[TrainState, Metrics]]:
     """Jit `advance(state, window, fed)`, which also adds the step's metrics to a window.
 
-    State and window are donated: do not use them after the call.
-
-    Args:
-      train_step: from `make_train_step`, with a `bind` from `gather_params`.
-      mesh: the devices.
-      select_batch: `select_batch(fed, step)` -> the global batch; each device takes its own rows.
+    State and window are donated: do not use them after the call. The `bind` of the train step is
+    from `gather_params`. `select_batch(fed, step)` returns the global batch, of which each device
+    takes its own rows.
     """
 
     def advance(state: TrainState, window: Metrics, fed: Any) -> tuple[TrainState, Metrics]:
@@ -194,13 +178,10 @@ def compile_train_step(
 def fingerprint_of(tree: Any) -> list[int]:
     """Compute the `fingerprint` of arrays with any sharding."""
     sharding = getattr(jax.tree.leaves(tree)[0], "sharding", None)
-    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
-    return [int(value) for value in _jitted_fingerprint(mesh)(tree)]
-
-
-@functools.cache
-def _jitted_fingerprint(mesh: Mesh | None) -> Callable[[Any], Array]:
-    return jax.jit(fingerprint) if mesh is None else jit_replicated(fingerprint, mesh)
+    out = None
+    if isinstance(sharding, NamedSharding):
+        out = NamedSharding(sharding.mesh, PartitionSpec())
+    return [int(value) for value in jax.jit(fingerprint, out_shardings=out)(tree)]
 
 
 def compile_sampler(
@@ -208,12 +189,8 @@ def compile_sampler(
 ) -> Callable[[Params, UInt32[np.ndarray, " b"], Any, Any], Any]:
     """Jit `(params, seeds, labels, sigmas) -> images`; each device draws its rows of the batch.
 
-    The images are replicated, so that every process has all of them.
-
-    Args:
-      draw: `draw(params, keys, labels, sigmas)` -> images, one per key, or a tree of arrays with
-        as many rows.
-      mesh: the devices.
+    The images are replicated, so that every process has all of them. `draw(params, keys, labels,
+    sigmas)` returns images, one per key, or a tree of arrays with as many rows.
     """
     rows = batch_sharding(mesh)
 

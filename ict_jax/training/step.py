@@ -1,6 +1,7 @@
 """Pure training step: random draws, loss, gradient, optimizer, EMA."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -24,10 +25,7 @@ Batch: TypeAlias = dict[str, Array]
 
 Metrics: TypeAlias = dict[str, Average]
 
-Bind: TypeAlias = Callable[
-    [Params, Int[Array, " b"] | None, Key[Array, ""] | None],
-    ConsistencyFn,
-]
+Bind: TypeAlias = Callable[[Params, Int[Array, " b"] | None, Key[Array, ""] | None], ConsistencyFn]
 """`bind(params, labels, dropout_key)` -> f; without a dropout key, dropout is off."""
 
 SIGMA_BIN_EDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -91,7 +89,9 @@ def make_train_step(
         accumulation_steps >= 1,
         f"training.accumulation_steps={accumulation_steps} must be at least 1; use 1 for none.",
     )
-    mean_loss = _make_mean_loss(bind, objective, bind_denoiser, bind_loss)
+    mean_loss = functools.partial(
+        _mean_loss, bind=bind, objective=objective, bind_denoiser=bind_denoiser, bind_loss=bind_loss
+    )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         # A function of key and step alone, so that a resumed run draws the same numbers.
@@ -126,31 +126,29 @@ def make_train_step(
     return train_step
 
 
-def _make_mean_loss(
+def _mean_loss(
+    params: Params,
+    teachers: dict[str, Params],
+    batch: Any,
+    key: Key[Array, ""],
+    *,
     bind: Bind,
     objective: Objective,
     bind_denoiser: Bind | None,
     bind_loss: Callable[[Params], Loss] | None,
-) -> Callable[..., tuple[Array, Any]]:
-    """Return `mean_loss(params, teachers, batch, key)` -> the mean, and (losses, diagnostics)."""
-
-    def mean_loss(
-        params: Params, teachers: dict[str, Params], batch: Any, key: Key[Array, ""]
-    ) -> tuple[Array, Any]:
-        x, labels, draws = batch
-        # Student and teacher share the dropout key, and so the mask (iCT, Section 3).
-        others = {}
-        if objective.target_decay is not None:
-            others["target"] = bind(teachers["target"], labels, key)
-        if bind_denoiser is not None:
-            others["denoiser"] = bind_denoiser(teachers["denoiser"], labels, None)
-        if objective.init_loss_params is not None:
-            others["loss_params"] = params[LOSS_PARAMS]
-        loss = objective.loss if bind_loss is None else bind_loss(teachers["metric"])
-        losses, aux = loss(bind(params, labels, key), x, draws, **others)
-        return losses.mean(), (losses, aux)
-
-    return mean_loss
+) -> tuple[Array, tuple[PerExample, Aux]]:
+    x, labels, draws = batch
+    # Student and teacher share the dropout key, and so the mask (iCT, Section 3).
+    others = {}
+    if objective.target_decay is not None:
+        others["target"] = bind(teachers["target"], labels, key)
+    if bind_denoiser is not None:
+        others["denoiser"] = bind_denoiser(teachers["denoiser"], labels, None)
+    if objective.init_loss_params is not None:
+        others["loss_params"] = params[LOSS_PARAMS]
+    loss = objective.loss if bind_loss is None else bind_loss(teachers["metric"])
+    losses, aux = loss(bind(params, labels, key), x, draws, **others)
+    return losses.mean(), (losses, aux)
 
 
 def _update_target(
@@ -196,10 +194,7 @@ def _accumulate(
 def _metrics(
     losses: PerExample, aux: Aux, grad_norm: Float[Array, ""], param_norm: Float[Array, ""]
 ) -> Metrics:
-    """Return averages that can be merged over steps; all are checked for NaN.
-
-    The norm is of the updated parameters, so that what is saved has been checked.
-    """
+    """Return averages to merge over steps; all are checked for NaN, `param_norm` before a save."""
     bins = jnp.searchsorted(jnp.asarray(SIGMA_BIN_EDGES), aux["sigma_hi"])
     values = (losses, grad_norm, param_norm, aux["squared_distance"])
     metrics = [Average.from_model_output(value) for value in values]

@@ -255,13 +255,13 @@ def test_labels_are_those_of_the_seed_unless_given():
 
 def test_one_compilation_trains_through_all_stages(monkeypatch):
     """The jitted step of a whole run is traced once, and N rises in it."""
-    traces, original = [], ict_jax.core.objectives.pairs.draw_sigma_pair
+    traces, original = [], ict_jax.core.objectives.base.draw_sigma_pair
 
     def counting(*arguments):
         traces.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(ict_jax.core.objectives.pairs, "draw_sigma_pair", counting)
+    monkeypatch.setattr(ict_jax.core.objectives.base, "draw_sigma_pair", counting)
     config = smoke_config()
     config.discretization.s1 = 1280
     config.total_steps = 16

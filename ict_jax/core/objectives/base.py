@@ -1,4 +1,4 @@
-"""Common interface of the objectives."""
+"""Common interface and building blocks of the objectives."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -7,8 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ict_jax.core import randomness
-from ict_jax.core.losses import Aux
-from ict_jax.core.typing import Data, PerExample, PRNGKey, Sigmas, Step
+from ict_jax.core.discretization import Discretization, draw_sigma_pair
+from ict_jax.core.losses import Aux, consistency_terms
+from ict_jax.core.typing import (
+    ConsistencyFn,
+    Data,
+    Metric,
+    PerExample,
+    PRNGKey,
+    Sigmas,
+    Step,
+    Weighting,
+)
 
 
 class Draws(NamedTuple):
@@ -23,10 +33,7 @@ class Draws(NamedTuple):
 
 
 Draw: TypeAlias = Callable[[PRNGKey, tuple[int, ...], Step], Any]
-"""`draw(key, shape, step)` -> random draws for a batch of `shape` [b, *dims].
-
-`Draws`, or another pytree of arrays with one row per example.
-"""
+"""`draw(key, [b, *dims], step)` -> `Draws`, or other arrays with one row per example."""
 
 Loss: TypeAlias = Callable[..., tuple[PerExample, Aux]]
 """`loss(f, x, draws, **others)` -> (losses [b], dict of [b] diagnostics).
@@ -68,3 +75,30 @@ def draw_noise(
     key_sigma, key_noise = randomness.split(key)
     sigma = jnp.exp(p_mean + p_std * randomness.normal(key_sigma, shape[:1]))
     return randomness.normal(key_noise, shape), sigma
+
+
+def pair_objective(
+    disc: Discretization,
+    metric: Metric | None,
+    weight: Weighting | None,
+    target_decay: Callable[[Step], Float[Array, ""]] | None,
+) -> Objective:
+    """Return training on adjacent levels of a grid, as in CT and iCT. Source: CM, Algorithm 3."""
+
+    def loss(
+        f: ConsistencyFn, x: Data, draws: Draws, *, target: ConsistencyFn | None = None
+    ) -> tuple[PerExample, Aux]:
+        return consistency_terms(f, x, *draws, teacher=target, metric=metric, weight=weight)
+
+    return Objective(make_draw_pair(disc), loss, target_decay)
+
+
+def make_draw_pair(disc: Discretization) -> Draw:
+    """Return a draw of noise and adjacent levels of a discretization."""
+
+    def draw(key: PRNGKey, shape: tuple[int, ...], step: Step) -> Draws:
+        key_sigma, key_noise = randomness.split(key)
+        sigma_lo, sigma_hi = draw_sigma_pair(key_sigma, shape[:1], step, disc)
+        return Draws(randomness.normal(key_noise, shape), sigma_lo, sigma_hi)
+
+    return draw

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from ict_jax.core.discretization import Discretization
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, add_noise, compare, mean_squared_distance, unit_weight
-from ict_jax.core.objectives.base import Draws, Objective
-from ict_jax.core.objectives.pairs import make_draw_pair
+from ict_jax.core.objectives.base import Draws, Objective, make_draw_pair
 from ict_jax.core.sampling import heun_step
 from ict_jax.core.typing import ConsistencyFn, Data, Metric, PerExample, Weighting
 

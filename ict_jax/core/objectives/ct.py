@@ -8,8 +8,7 @@ from jaxtyping import Array, Float
 from ict_jax.core.discretization import Discretization, num_scales_at
 from ict_jax.core.errors import require
 from ict_jax.core.losses import mean_squared_distance, unit_weight
-from ict_jax.core.objectives.base import Objective
-from ict_jax.core.objectives.pairs import pair_objective
+from ict_jax.core.objectives.base import Objective, pair_objective
 from ict_jax.core.typing import Metric, Step, Weighting
 
 

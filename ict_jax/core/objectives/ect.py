@@ -82,13 +82,7 @@ def ect_objective(
 def lower_level(
     sigma: Sigmas, q_power: float | Float[Array, ""], *, k: float = 8.0, b: float = 1.0
 ) -> Sigmas:
-    """Compute r(t) = max(0, t (1 - n(t) / q^a)), n(t) = 1 + k / (1 + exp(b t)).
-
-    Args:
-      sigma: t.
-      q_power: q^a.
-      k: height of n.
-      b: rate of n.
+    """Compute r(t) = max(0, t (1 - n(t) / q^a)), n(t) = 1 + k / (1 + exp(b t)), at t = sigma.
 
     Source: ECT, Section 3.2.
     """

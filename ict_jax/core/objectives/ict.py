@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from ict_jax.core.discretization import Discretization
 from ict_jax.core.errors import require
 from ict_jax.core.losses import Aux, pseudo_huber
-from ict_jax.core.objectives.base import Objective
-from ict_jax.core.objectives.pairs import pair_objective
+from ict_jax.core.objectives.base import Objective, pair_objective
 from ict_jax.core.typing import ConsistencyFn, Data, Metric, PerExample, PRNGKey, Step, Weighting
 
 

@@ -134,12 +134,7 @@ def trig_tangent(
 ) -> tuple[Data, Data]:
     """Compute the network's output at (x_t / sd, t), and g = cos(t) df/dt without gradient.
 
-    Args:
-      network: F(x_t / sd, t).
-      x: clean data.
-      draws: noise, levels and warm-up factor.
-      denoiser: diffusion model whose ODE gives dx_t/dt; default: that of x and noise.
-      sigma_data: sd.
+    The denoiser is that of the diffusion model whose ODE gives dx_t/dt; default: x and its noise.
 
     Source: sCM, Algorithm 1 and Section 5.1 (rearranged JVP).
     """
