@@ -14,16 +14,16 @@ class Examples(Protocol):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of examples."""
         ...
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(h, w, c) of every image."""
+        """Shape (h, w, c) of every image."""
         ...
 
     def read(self, index: np.ndarray) -> "ImageSet":
-        """The examples at integer indices [m], in that order."""
+        """Read the examples at integer indices [m], in that order."""
         ...
 
 
@@ -35,31 +35,31 @@ class ImageSet(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of examples."""
         return len(self.images)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(h, w, c) of every image."""
+        """Shape (h, w, c) of every image."""
         return self.images.shape[1:]
 
     def read(self, index: np.ndarray) -> "ImageSet":
-        """The examples at integer indices [m], in that order."""
+        """Return the examples at integer indices [m], in that order."""
         return ImageSet(self.images[index], self.labels[index])
 
 
 def check_labels(labels: Sequence[int] | np.ndarray, num_classes: int, name: str) -> None:
-    """Raises `ArgumentError` unless all are classes of a set; beyond them a network gives NaN."""
+    """Raise `ArgumentError` if a label is no class of the set; networks return NaN for those."""
     least, largest = (int(edge(labels, initial=0)) for edge in (np.min, np.max))
     require(
         0 <= least and largest < num_classes,
         f"{name} has labels from {least} to {largest}, expected 0 to {num_classes - 1}, its "
-        f"{num_classes} classes; mend the labels, or get the set again.",
+        f"{num_classes} classes; fix the labels, or get the set again.",
     )
 
 
 class Dataset(NamedTuple):
-    """A data set in its three disjoint splits, of which the last two are in memory."""
+    """Data set in three disjoint splits; validation and test are in memory."""
 
     name: str
     train: Examples
@@ -69,16 +69,16 @@ class Dataset(NamedTuple):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(h, w, c) of every image."""
+        """Shape (h, w, c) of every image."""
         return self.train.image_shape
 
 
-VALIDATION_PERCENT = 10
-"""Share of a published test split on which choices are made; the rest is scored."""
+VALIDATION_PERCENT = 10  # of a published test split
+MAX_STATISTICS_VALUES = 200_000_000  # pixel values used for statistics of a training set
 
 
 def split_test(data: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """The validation and test parts of a published test split, in its order."""
+    """Split a published test split, in its order, into validation and test."""
     cut = data.size * VALIDATION_PERCENT // 100
     return (
         ImageSet(data.images[:cut], data.labels[:cut]),
@@ -87,35 +87,28 @@ def split_test(data: ImageSet) -> tuple[ImageSet, ImageSet]:
 
 
 def split_images(images: np.ndarray, labels: np.ndarray, sizes: dict[str, int]) -> dict:
-    """Cuts a set into splits of the given sizes after a fixed shuffle (NumPy seed 0)."""
+    """Split a set into the given sizes after a fixed shuffle (NumPy seed 0)."""
     total = sum(sizes.values())
     require(
         total <= len(images),
         f"the splits {sizes} need {total} images and there are {len(images)}; make them smaller.",
     )
+    data = ImageSet(images, labels)
     order = np.random.default_rng(0).permutation(len(images))
-    parts, start = {}, 0
-    for split, size in sizes.items():
-        index = order[start : start + size]
-        parts[split] = ImageSet(images[index], labels[index])
-        start += size
-    return parts
-
-
-MEASURED_NUMBERS = 200_000_000
-"""Numbers in the images from which statistics of a training set are taken, at most."""
+    parts = np.split(order, np.cumsum(list(sizes.values())))
+    return {split: data.read(part) for split, part in zip(sizes, parts, strict=False)}
 
 
 def measured_part(data: Examples) -> ImageSet:
-    """All of a set, or as many of its images at random (NumPy seed 0) as are measured."""
-    most = max(1, MEASURED_NUMBERS // int(np.prod(data.image_shape)))
+    """Return a random subset (NumPy seed 0) small enough for statistics; small sets entirely."""
+    most = max(1, MAX_STATISTICS_VALUES // int(np.prod(data.image_shape)))
     if data.size <= most:
         return data if isinstance(data, ImageSet) else data.read(np.arange(data.size))
     return data.read(np.sort(np.random.default_rng(0).permutation(data.size)[:most]))
 
 
 def root_mean_square(images: UInt8[np.ndarray, "n h w c"]) -> float:
-    """Root mean square of all numbers of the images scaled to [-1, 1], in float64.
+    """Compute the root mean square of all values of the images in [-1, 1], in float64.
 
     This is sigma_data: with it the network's input has unit mean square at every sigma.
 

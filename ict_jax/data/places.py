@@ -1,4 +1,4 @@
-"""Directories and buckets of data that the user has named, in a config or on the command line."""
+"""Data directories and buckets that the user has named, in a config or on the command line."""
 
 import hashlib
 import os
@@ -11,25 +11,22 @@ from ict_jax.runtime.storage import cache_directory, is_remote, write_at_once
 
 
 def remember(data_dir: str | None) -> None:
-    """Notes that the user has named a place; never of a place that a checkpoint names."""
+    """Record a place that the user has named; never call it for one that a checkpoint names."""
     if data_dir is not None:
         with not_essential("the note of where you have data"):
             write_at_once(_note(data_dir), f"{_absolute(data_dir)}\n".encode())
 
 
 def choose(stored: str | None, given: str | None, checkpoint: str) -> str | None:
-    """The place to read the data of a checkpoint from.
+    """Choose the place to read a checkpoint's data from: the given one, else the stored one.
 
     Args:
       stored: `data.data_dir` of its config, which somebody else may have written.
-      given: by the user, as --data_dir.
-      checkpoint: as the user gave it.
-
-    Returns:
-      The given place; or the stored one, None for sets that have a place of their own.
+      given: the user's --data_dir.
+      checkpoint: the path as the user gave it.
 
     Raises:
-      ArgumentError: neither was it given, nor has the user named the stored one on this machine.
+      ArgumentError: none was given, and the user never named the stored one on this machine.
     """
     if given is not None or stored is None:
         return given

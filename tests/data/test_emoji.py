@@ -1,4 +1,4 @@
-"""Unicode's list, the pictures of Debian's font, and what is missing."""
+"""Unicode's list, the images of Debian's font, and what is missing."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_mistakes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
-def test_pictures_of_the_font(size):
+def test_images_of_the_font(size):
     """Needs Debian's packages fonts-noto-color-emoji and unicode-data."""
     data = load_data("emoji", image_size=size)
     parts = (data.train, data.validation, data.test)

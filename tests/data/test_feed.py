@@ -10,7 +10,7 @@ import pytest
 
 from experiments.jobs import free_port
 from ict_jax.data import Batches, ImageSet
-from ict_jax.data.order import batch_indices, epoch_and_place, epoch_order, two_epochs
+from ict_jax.data.order import batch_indices, epoch_and_position, epoch_order, two_epochs
 from ict_jax.run.feed import feed, make_take
 from ict_jax.training import parallel
 from tests.helpers import ROOT
@@ -27,7 +27,7 @@ def numbered(size):
 def test_epoch_and_place_are_those_of_whole_numbers(batch_size, size):
     """Also where the number of examples read exceeds 32 bits."""
     steps = np.array([0, 1, 2, size // batch_size, 799_999, 2**31 - 1])
-    found = jax.vmap(lambda step: epoch_and_place(step, batch_size, size))(steps)
+    found = jax.vmap(lambda step: epoch_and_position(step, batch_size, size))(steps)
     expected = [divmod(int(step) * batch_size, size) for step in steps]
     fits = [(epoch, place) for epoch, place in expected if epoch < 2**31]
     assert len(fits) >= 5
@@ -55,7 +55,7 @@ def test_the_order_is_random():
 @pytest.mark.parametrize("on_device", [True, False])
 @pytest.mark.parametrize("num_devices", [1, 4])
 def test_feeds_are_the_batches_of_the_step(on_device, num_devices):
-    """From any step on, cut over the devices; the host reads nothing if these hold the set."""
+    """From any step on, sharded; the host reads nothing if the set is replicated on devices."""
     reads = []
 
     class Counted(ImageSet):
@@ -77,7 +77,7 @@ def test_feeds_are_the_batches_of_the_step(on_device, num_devices):
     assert bool(reads) != on_device
 
 
-def test_large_sets_are_not_held_on_the_devices():
+def test_large_sets_are_not_replicated_on_the_devices():
     class Large(ImageSet):
         @property
         def images(self):
@@ -111,7 +111,7 @@ for step, fed in enumerate(feed(batches, mesh, first, last), start=first):
 
 
 def run_processes(count, first, last, how):
-    """What each process read of each step."""
+    """Return the labels that each process read in each step."""
     port = free_port()
     processes = [
         subprocess.Popen(

@@ -195,8 +195,8 @@ def animated(path):
             lambda path: Image.fromarray(np.zeros((20, 20), np.uint16)).save(path),
             "has the mode I;16 of 16 bits, expected 8-bit",
         ),
-        ("a.png", lambda path: save(path, (1, 1)), "has 1x1 pixels, fewer than the 16 to be made"),
-        ("a.gif", animated, "is animated or has several pages, expected one picture"),
+        ("a.png", lambda path: save(path, (1, 1)), "has 1x1 pixels, fewer than the target size 16"),
+        ("a.gif", animated, "is animated or has several pages, expected one image"),
         ("a.png", cut_off, "cannot be read"),
         ("a.png", lambda path: path.write_bytes(b""), "is empty; repair it"),
         ("a.png", lambda path: path.write_bytes(b"text"), "is no image; repair it"),
@@ -208,7 +208,7 @@ def animated(path):
             "has the mode RGB of 16 bits, expected 8-bit",
         ),
         ("a.png", lambda path: path.symlink_to("/nowhere.png"), "is a link that leads nowhere"),
-        ("a.txt", lambda path: path.write_bytes(b"text"), "has the name of no image"),
+        ("a.txt", lambda path: path.write_bytes(b"text"), "does not have the suffix of an image"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, make, message):

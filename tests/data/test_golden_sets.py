@@ -73,7 +73,7 @@ def test_a_set_begun_by_an_old_version_is_finished(old, capsys):
     begun, finished = old / "sets" / "begun", old / "sets" / "finished" / "1.0.0"
     before = files(begun / "1.0.0.incomplete")
     whole = prepare_photos(old / "sets", "begun")
-    assert "2 of 13 images were made before\n" in capsys.readouterr().out
+    assert "2 of 13 images were written before\n" in capsys.readouterr().out
     after = files(whole)
     for split in ("train", "validation", "test"):
         shard = f"{split}.array_record-00000-of-00001"

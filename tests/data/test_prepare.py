@@ -204,8 +204,8 @@ def test_mistakes_with_a_folder(tmp_path):
         with pytest.raises(ict_jax.ArgumentError, match=message):
             prepare.prepare_folder(source, workers=1, **options)
 
-    refused("--name=My Images must be a small letter", name="My Images")
-    refused("--name=_x must be a small letter", name="_x")
+    refused("--name=My Images must be lowercase letters", name="My Images")
+    refused("--name=_x must be lowercase letters", name="_x")
     refused("--name=mnist is the name of a set of TFDS", name="mnist")
     refused("--image_size=1 must be at least 2", image_size=1)
     refused("is --source or lies in it", out=source / "out")
@@ -343,10 +343,10 @@ def test_sets_of_tfds_that_are_no_longer_whole_are_refused(prepared, tmp_path, m
     monkeypatch.setattr(tfds_official.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(tfds, "builder", lambda *arguments, **options: builder)
     monkeypatch.setattr(builder, "download_and_prepare", lambda **options: None, raising=False)
-    assert prepare.prepare_official(None, out, name="x") == out / "imagenet64" / "1.0.0"
+    assert prepare.prepare_tfds(None, out, name="x") == out / "imagenet64" / "1.0.0"
     next(out.rglob("*-train*")).unlink()
     with pytest.raises(ict_jax.ArgumentError, match=r"train.* holds no readable records"):
-        prepare.prepare_official(None, out, name="x")
+        prepare.prepare_tfds(None, out, name="x")
 
 
 def test_buckets_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
@@ -489,7 +489,7 @@ def test_a_set_on_disk_is_read_as_one_in_memory(prepared):
 def start(raw, out):
     arguments = ["imagenet64", f"--source={raw}", f"--out={out}", "--workers=2"]
     code = (
-        "from ict_jax.data.prepare import shards; shards.PICTURES = 1;"
+        "from ict_jax.data.prepare import shards; shards.SHARD_SIZE = 1;"
         "from ict_jax.cli import prepare; prepare.main()"
     )
     return subprocess.Popen(
@@ -521,7 +521,7 @@ def test_a_killed_preparation_goes_on_and_gives_the_same_files(raw, tmp_path, mo
     assert killed == 2
     process = start(raw, tmp_path / "out")
     out, error = process.communicate(timeout=120)
-    assert process.returncode == 0 and "images were made before" in out, error
+    assert process.returncode == 0 and "images were written before" in out, error
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -543,4 +543,4 @@ def test_other_images_do_not_go_into_a_set_that_was_begun(raw, tmp_path, monkeyp
 
 def test_sets_of_tfds_need_tensorflow(tmp_path):
     with pytest.raises(ict_jax.ArgumentError, match=r"needs TensorFlow for it: pip install"):
-        prepare.prepare_official(None, tmp_path, name="fashion_mnist")
+        prepare.prepare_tfds(None, tmp_path, name="fashion_mnist")

@@ -1,4 +1,4 @@
-"""Buckets, sets and pictures of others: they write, delete, read and run nothing elsewhere."""
+"""Buckets, sets and images of others: they write, delete, read and run nothing elsewhere."""
 
 import io
 import json
@@ -67,14 +67,14 @@ for name in sys.argv[1:]:
 def objects(tmp_path):
     """`objects(names, sets)` -> what loading sets from gs://bkt/data with objects of names says."""
     pytest.importorskip("gcsfs")
-    picture = tmp_path / "picture.png"
-    Image.fromarray(np.full((9, 9, 3), 7, np.uint8)).save(picture)
+    image = tmp_path / "image.png"
+    Image.fromarray(np.full((9, 9, 3), 7, np.uint8)).save(image)
 
     def load(names, *sets):
         with fake_gcs() as service:
             for name in names:
                 url = f"{service.url}/upload/storage/v1/b/bkt/o?uploadType=media&name="
-                content = picture.read_bytes() if name.endswith(".png") else b""
+                content = image.read_bytes() if name.endswith(".png") else b""
                 urlopen(Request(url + quote(name, safe=""), content, method="POST")).close()
             return subprocess.run(
                 [sys.executable, "-c", BUCKET, *sets],
@@ -88,14 +88,14 @@ def objects(tmp_path):
     return load
 
 
-PICTURES = [f"data/{label}/{index}.png" for label in "ab" for index in range(3)]
+IMAGES = [f"data/{label}/{index}.png" for label in "ab" for index in range(3)]
 
 
 def test_a_bucket_writes_nowhere_else(objects, tmp_path, home):
     (tmp_path / "home_cache" / "victim").mkdir(parents=True)
     (tmp_path / "home_cache" / "victim" / "thesis.tex").write_text("mine")
     said = objects(
-        [*PICTURES, "data/../../x/.bashrc"], "folder", "tfds:../../../victim", "tfds:/etc"
+        [*IMAGES, "data/../../x/.bashrc"], "folder", "tfds:../../../victim", "tfds:/etc"
     ).splitlines()
     assert "gs://bkt/data names '..', which leads out of its directory" in said[0]
     assert [line.partition(" is no")[0] for line in said[1:]] == [
@@ -108,7 +108,7 @@ def test_a_bucket_writes_nowhere_else(objects, tmp_path, home):
 
 def test_placeholders_of_a_bucket_end_no_copy(objects, home):
     """Consoles of clouds make objects that are named like a directory, or `data//`."""
-    said = objects([*PICTURES, "data/", "data//"], "folder")
+    said = objects([*IMAGES, "data/", "data//"], "folder")
     assert said.splitlines()[-1] == "4"
     assert (home / "data").is_dir()
 
@@ -167,7 +167,7 @@ def test_links_in_the_cache_are_not_followed(source, home, tmp_path, place):
 def test_names_of_sets_are_names(name, tmp_path):
     for load in (
         lambda: load_data(f"tfds:{name}", data_dir=str(tmp_path)),
-        lambda: prepare.prepare_official(None, tmp_path, name=name),
+        lambda: prepare.prepare_tfds(None, tmp_path, name=name),
     ):
         with pytest.raises(ict_jax.ArgumentError, match="is no name of a set on disk, expected"):
             load()
@@ -250,7 +250,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
 
 
 @pytest.mark.parametrize("content", [EPS, b"P9 9\n", b"<svg/>"])
-def test_pictures_go_to_no_program(content, tmp_path):
+def test_images_go_to_no_program(content, tmp_path):
     """Ghostscript is what Pillow hands EPS to, whatever the file is called."""
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ict_jax.ArgumentError, match=r"a.jpg is no image"):

@@ -1,4 +1,4 @@
-"""The pictures of raw ImageNet (ILSVRC 2012) in the forms it is kept in."""
+"""The images of raw ImageNet (ILSVRC 2012), in folders or tar files."""
 
 import os
 import re
@@ -13,27 +13,27 @@ from ict_jax.data.sets.folder import check_name
 from ict_jax.runtime.storage import contained
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-CLASSES = 1000
-COUNTS = {"train": 1_281_167, "validation": 50_000}
+COUNTS = {"classes": 1000, "train images": 1_281_167, "validation images": 50_000}
 SYNSET = re.compile(r"n\d{8}")
+Found = tuple[str, str, str, int, int]  # WordNet id, name, path of the file, offset, length
 
 
 def list_imagenet(
     source: Path, val_labels: Path | None
 ) -> tuple[dict[str, list[ImageNetFile]], list[str]]:
-    """Pictures of the splits `train` and `validation`, and the names of the classes.
+    """List the images of the splits `train` and `validation`, and the names of the classes.
 
     The classes are the WordNet ids in ascending order, the standard order of the labels 0 to 999.
 
     Args:
-      source: holds `train/`, with a subfolder per class, or ILSVRC2012_img_train.tar; and `val/`,
-        with or without subfolders, or ILSVRC2012_img_val.tar.
-      val_labels: the classes of the validation images, needed where these have no subfolders: a
-        text file of one WordNet id per image in the order of their names, or Kaggle's
+      source: directory of `train/`, with a subfolder per class, or ILSVRC2012_img_train.tar; and
+        of `val/`, with or without subfolders, or ILSVRC2012_img_val.tar.
+      val_labels: classes of the validation images, needed if these have no subfolders: a text
+        file of one WordNet id per image in the order of their names, or Kaggle's
         LOC_val_solution.csv.
 
     Raises:
-      ArgumentError: something of it is missing or unknown.
+      ArgumentError: something is missing or unknown.
     """
     train = list(_train(source))
     synsets = sorted({synset for synset, *_ in train})
@@ -52,13 +52,9 @@ def list_imagenet(
         ]
         for split, found in (("train", train), ("validation", validation))
     }
-    for picture in (*splits["train"], *splits["validation"]):
-        check_name(Path(picture.path, picture.name))
+    for image in (*splits["train"], *splits["validation"]):
+        check_name(Path(image.path, image.name))
     return splits, synsets
-
-
-Found = tuple[str, str, str, int, int]
-"""WordNet id, name of the image, path of the file, offset and length in it."""
 
 
 def _train(source: Path) -> Iterator[Found]:
@@ -81,24 +77,21 @@ def _validation(source: Path, val_labels: Path | None) -> Iterator[Found]:
     if folder.is_dir() and _directories(folder):
         yield from _folders(folder)
         return
+    require(
+        folder.is_dir() or tar.is_file(),
+        f"{source} holds neither val/ nor {VAL_TAR}; add the validation images.",
+    )
     if folder.is_dir():
-        files = [(entry.name, entry.path, 0, -1) for entry in _files(folder)]
-        place = folder
+        files, place = sorted((entry.name, entry.path, 0, -1) for entry in _files(folder)), folder
     else:
-        require(
-            tar.is_file(),
-            f"{source} holds neither val/ nor {VAL_TAR}; add the validation images.",
-        )
-        files, place = list(_members(tar)), tar
-    files.sort()
+        files, place = sorted(_members(tar)), tar
     if val_labels is None:
         raise ArgumentError(
             f"{place} does not say the classes of its images; give --val_labels, a text file "
             "of one WordNet id per image in the order of their names, or LOC_val_solution.csv."
         )
     synsets = _read_labels(val_labels, [Path(name).stem for name, *_ in files])
-    for synset, (name, path, offset, length) in zip(synsets, files, strict=True):
-        yield synset, name, path, offset, length
+    yield from ((synset, *file) for synset, file in zip(synsets, files, strict=True))
 
 
 def _folders(directory: Path) -> Iterator[Found]:
@@ -113,12 +106,12 @@ def _folders(directory: Path) -> Iterator[Found]:
 
 
 def _directories(directory: Path) -> list[Path]:
-    hidden = [path for path in directory.iterdir() if path.name.startswith(".")]
-    return sorted(path for path in directory.iterdir() if path.is_dir() and path not in hidden)
+    visible = (path for path in directory.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in visible if path.is_dir())
 
 
 def _files(directory: Path) -> list[os.DirEntry]:
-    with os.scandir(directory) as entries:  # a million files: it knows their kind at once
+    with os.scandir(directory) as entries:  # no stat for each of a million files
         return [e for e in entries if e.is_file() and not e.name.startswith(".")]
 
 
@@ -131,7 +124,7 @@ def _check_synset(name: str, where: str) -> None:
 
 
 def _members(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    """Name, path, offset and length of the files of a tar file and of the tar files in it."""
+    """Iterate over name, path, offset and length of the files in a tar file and tars in it."""
     try:
         with tarfile.open(path, "r:") as outer, path.open("rb") as file:
             for member in outer:
@@ -153,25 +146,22 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int]]:
 
 
 def _check_end(file: IO[bytes], offset: int) -> None:
-    """A tar file ends with zeros; its reader also stops, without a word, at a damaged header."""
+    """Check for the zeros that end a tar file: its reader stops silently at a damaged header."""
     file.seek(offset)
     if any(file.read(tarfile.BLOCKSIZE)):
         raise tarfile.ReadError(f"damaged at byte {offset:,}")
 
 
 def _read_labels(path: Path, stems: list[str]) -> list[str]:
-    """The WordNet id of each image."""
+    """Read the WordNet id of each image."""
     require(path.is_file(), f"--val_labels={path} does not exist; give the file of the classes.")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
     except UnicodeDecodeError as error:
         raise ArgumentError(f"--val_labels={path} is no text ({error}); give another.") from error
     if lines[0].startswith("ImageId,"):
-        found = {
-            image: prediction.split()[0]
-            for image, _, prediction in (line.partition(",") for line in lines[1:])
-            if prediction.strip()
-        }
+        rows = (line.partition(",") for line in lines[1:])
+        found = {image: label.split()[0] for image, _, label in rows if label.strip()}
         missing = [stem for stem in stems if stem not in found]
         require(
             not missing,

@@ -1,4 +1,4 @@
-"""Writing a set in shards: in parallel, resumable, and never half-done under its own name."""
+"""Shards of a set: written in parallel, resumable, and never half-written under their own name."""
 
 import contextlib
 import hashlib
@@ -10,8 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,39 +21,29 @@ from ict_jax.core.errors import ArgumentError
 from ict_jax.data.prepare.sources import SourceImage
 from ict_jax.runtime.console import format_secs, say
 
-PICTURES = 5000
-"""In a shard: what a process that is killed has to make again."""
+SHARD_SIZE = 5000  # images per shard, which are lost when a process is killed
 REPORT_SECS = 5.0
 
-Serialize = Callable[[str, io.BytesIO, int], bytes]
-"""`serialize(name, png, label)` -> a record."""
+Serialize = Callable[[str, io.BytesIO, int], bytes]  # (name, png, label) -> record
 
 
 class Task(NamedTuple):
-    """One shard to write.
-
-    Attributes:
-      path: of the shard; what is known of it stands in `path` + ".json" once it is whole.
-      made_from: hash of its pictures' names, labels and stamps.
-      pictures: in order.
-      size: height and width to make.
-      serialize: makes the records; importable by another process.
-    """
+    """One shard to write."""
 
     path: Path
-    made_from: str
-    pictures: Sequence[SourceImage]
-    size: int
-    serialize: Serialize
+    made_from: str  # hash of the names, labels and stamps of the images
+    images: Sequence[SourceImage]
+    size: int  # height and width of the written images
+    serialize: Serialize  # importable by another process
 
     @property
     def note(self) -> Path:
-        """Where the shard's `Written` is kept."""
-        return self.path.with_name(self.path.name + ".json")
+        """Path of the shard's `ShardNote`, which exists once the shard is complete."""
+        return self.path.with_name(f"{self.path.name}.json")
 
 
-class Written(NamedTuple):
-    """What is known of a whole shard: its task's hash, records, their bytes, files left out."""
+class ShardNote(NamedTuple):
+    """Record of a complete shard: hash of its task, number of records and bytes, bad files."""
 
     made_from: str
     count: int
@@ -62,26 +51,31 @@ class Written(NamedTuple):
     bad: list[str]
 
 
+def shard_path(directory: Path, name: str, split: str, index: int, count: int) -> Path:
+    """Return the path of one of `count` shards of a split, named as by TFDS."""
+    return directory / f"{name}-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
 def make_tasks(
     directory: Path,
-    filename: Callable[[str, int, int], str],
+    name: str,
     splits: Mapping[str, Sequence[SourceImage]],
     size: int,
     serialize: Serialize,
 ) -> dict[str, list[Task]]:
-    """The shards of each split; `filename(split, index, number)` names them."""
+    """Divide each split of the set `name` into shards."""
     tasks = {}
-    for split, pictures in splits.items():
-        starts = range(0, len(pictures), PICTURES)
+    for split, images in splits.items():
+        parts = [images[start : start + SHARD_SIZE] for start in range(0, len(images), SHARD_SIZE)]
         tasks[split] = [
             Task(
-                directory / filename(split, index, len(starts)),
-                hash_sources({split: pictures[start : start + PICTURES]}, stamped=True),
-                pictures[start : start + PICTURES],
+                shard_path(directory, name, split, index, len(parts)),
+                hash_sources({split: part}, stamped=True),
+                part,
                 size,
                 serialize,
             )
-            for index, start in enumerate(starts)
+            for index, part in enumerate(parts)
         ]
     return tasks
 
@@ -89,66 +83,61 @@ def make_tasks(
 def hash_sources(
     splits: Mapping[str, Sequence[SourceImage]], *, stamped: bool, **options: Any
 ) -> str:
-    """A hash of the names, labels and order of pictures, and of options; with stamps or not."""
+    """Hash the names, labels and order of images, their stamps if `stamped`, and options."""
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    for split, pictures in splits.items():
+    for split, images in splits.items():
         digest.update(split.encode())
-        for picture in pictures:
-            stamp = picture.stamp() if stamped else ""
-            digest.update(f"{picture.name}\0{picture.label}\0{stamp}\n".encode())
+        for image in images:
+            stamp = image.stamp() if stamped else ""
+            digest.update(f"{image.name}\0{image.label}\0{stamp}\n".encode())
     return digest.hexdigest()
 
 
 def write_shards(tasks: Sequence[Task], *, workers: int) -> None:
-    """Writes the shards that are not yet written, in several processes, and reports progress.
+    """Write the missing shards in several processes, and report progress.
 
     A shard is written again if one of its files was left out or has changed since.
 
-    Args:
-      tasks: the shards.
-      workers: processes.
-
     Raises:
-      ArgumentError: a process died.
+      ArgumentError: a process died, or the set cannot be written.
     """
-    notes = [read_note(task) for task in tasks]
-    left = [t for t, note in zip(tasks, notes, strict=True) if note is None or note.bad]
-    if not left:
+    missing = [task for task in tasks if (note := read_note(task)) is None or note.bad]
+    if not missing:
         return
-    total = sum(len(task.pictures) for task in tasks)
-    done = total - sum(len(task.pictures) for task in left)
+    total = sum(len(task.images) for task in tasks)
+    done = total - sum(len(task.images) for task in missing)
     if done:
-        say(f"{done:,} of {total:,} images were made before")
+        say(f"{done:,} of {total:,} images were written before")
     context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would break
     counter, stop = context.Value("q", 0), context.Event()
-    with ProcessPoolExecutor(
-        min(workers, len(left)), context, _start_worker, (os.getpid(), counter, stop)
+    with futures.ProcessPoolExecutor(
+        min(workers, len(missing)), context, _start_worker, (os.getpid(), counter, stop)
     ) as pool:
         try:
-            with _without_ctrl_c():
-                futures = [pool.submit(write_shard, task) for task in left]
-            _wait_for(futures, counter, done, total)
-        except BrokenProcessPool as error:
+            with _ignore_ctrl_c():
+                jobs = [pool.submit(write_shard, task) for task in missing]
+            _wait_for(jobs, counter, done, total)
+        except futures.BrokenExecutor as error:
             raise ArgumentError(
-                "a process that made images died, perhaps for lack of memory; run the same command "
-                "again, it goes on where it was, with fewer --workers."
+                "a process that prepared images died, perhaps out of memory; run the same command "
+                "again with fewer --workers, and it will resume."
             ) from error
         except OSError as error:
             raise ArgumentError(
-                f"the set cannot be written ({error}); make room, and run the same command again, "
-                "it goes on where it was."
+                f"the set cannot be written ({error}); make room and run the same command again, "
+                "and it will resume."
             ) from error
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
 
-def _wait_for(futures: list[Future], counter: Any, done: int, total: int) -> None:
-    started, waiting = time.monotonic(), set(futures)
+def _wait_for(jobs: list[futures.Future], counter: Any, done: int, total: int) -> None:
+    started, waiting = time.monotonic(), set(jobs)
     while waiting:
-        finished, waiting = wait(waiting, timeout=REPORT_SECS, return_when=FIRST_COMPLETED)
-        for future in finished:
-            future.result()
+        finished, waiting = futures.wait(waiting, REPORT_SECS, futures.FIRST_COMPLETED)
+        for job in finished:
+            job.result()
         made, secs = counter.value, time.monotonic() - started
         if made:
             left = format_secs((total - done - made) * secs / made)
@@ -156,8 +145,8 @@ def _wait_for(futures: list[Future], counter: Any, done: int, total: int) -> Non
 
 
 @contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Processes started within it leave Ctrl-C to this one, from their first moment."""
+def _ignore_ctrl_c() -> Iterator[None]:
+    """Let processes started inside ignore Ctrl-C, which this one handles, from their start."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -168,16 +157,12 @@ def _without_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class Stopped(Exception):
-    """The parent process wants no more images."""
-
-
 _counter: Any = None
 _stop: Any = None
 
 
 def _start_worker(parent: int, counter: Any, stop: Any) -> None:
-    """In a new process: count images there, and end when the parent ends."""
+    """Set up a new process, which counts its images there and ends when the parent does."""
     global _counter, _stop
     _counter, _stop = counter, stop
 
@@ -190,44 +175,44 @@ def _start_worker(parent: int, counter: Any, stop: Any) -> None:
 
 
 def write_shard(task: Task) -> None:
-    """Writes one shard under another name, then gives it its own, then notes that it is whole."""
+    """Write one shard under a temporary name, rename it, then write its note."""
     partial = task.path.with_name(f"{task.path.name}.partial")
     bad: list[str] = []
-    num_bytes = count = 0
+    lengths = []
     try:
         writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
         for record in _records(task, bad):
             writer.write(record)
-            num_bytes += len(record)
-            count += 1
+            lengths.append(len(record))
         writer.close()
-    except RuntimeError as error:  # what it raises for a full disk
+    except RuntimeError as error:  # on a full disk
         raise OSError(str(error)) from error
     partial.replace(task.path)
-    write_text(task.note, json.dumps(Written(task.made_from, count, num_bytes, bad)._asdict()))
+    note = ShardNote(task.made_from, len(lengths), sum(lengths), bad)
+    write_text(task.note, json.dumps(note._asdict()))
 
 
 def _records(task: Task, bad: list[str]) -> Iterator[bytes]:
-    for picture in task.pictures:
+    for image in task.images:
         if _stop.is_set():
-            raise Stopped
+            raise futures.CancelledError
         with _counter.get_lock():
             _counter.value += 1
         try:
-            pixels = picture.pixels(task.size)
+            pixels = image.pixels(task.size)
         except (ArgumentError, OSError) as error:
             bad.append(str(error))
             continue
         png = io.BytesIO()
         Image.fromarray(pixels).save(png, "PNG")
         png.seek(0)
-        yield task.serialize(picture.name, png, picture.label)
+        yield task.serialize(image.name, png, image.label)
 
 
-def read_note(task: Task) -> Written | None:
-    """What is known of a shard, None if it is not whole or was made from other pictures."""
+def read_note(task: Task) -> ShardNote | None:
+    """Read the note of a shard; None if it is incomplete or was written from other images."""
     try:
-        note = Written(**json.loads(task.note.read_text(encoding="utf-8")))
+        note = ShardNote(**json.loads(task.note.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # not there, or damaged
         return None
     whole = note.made_from == task.made_from and count_records(task.path) == note.count
@@ -235,18 +220,18 @@ def read_note(task: Task) -> Written | None:
 
 
 def count_records(path: Path) -> int | None:
-    """How many records a shard holds; None if it is not there, cut off or overwritten."""
+    """Count the records of a shard; None if it is missing, truncated or overwritten."""
     try:
         reader = array_record_module.ArrayRecordReader(str(path))
         count = reader.num_records()
         reader.close()
-    except RuntimeError:  # all that it raises, some of it at the end
+    except RuntimeError:  # the only kind it raises, some on close
         return None
     return count
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either whole or not there."""
+    """Write a file atomically."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

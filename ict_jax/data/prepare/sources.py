@@ -1,39 +1,17 @@
-"""Pictures that become examples: files, members of tar files, arrays."""
+"""Source images of prepared sets: files, members of tar files, arrays.
+
+Each has a name, for messages and for the set, and a label; a stamp that changes whenever its source
+does; and pixels, uint8 [size, size, 3], whose reading raises `ArgumentError` for bad files.
+"""
 
 import hashlib
 import os
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from ict_jax.data.preprocess import center_crop, decode, decode_as_adm
-
-
-class SourceImage(Protocol):
-    """One example before it is made."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages and in the set."""
-        ...
-
-    @property
-    def label(self) -> int:
-        """Its class."""
-        ...
-
-    def stamp(self) -> str:
-        """Changes when what the picture is made from does."""
-        ...
-
-    def pixels(self, size: int) -> np.ndarray:
-        """uint8 [size, size, 3].
-
-        Raises:
-          ArgumentError: it cannot be made.
-        """
-        ...
 
 
 def _file_stamp(path: str) -> str:
@@ -42,23 +20,23 @@ def _file_stamp(path: str) -> str:
 
 
 class ImageFile(NamedTuple):
-    """An image file of one's own."""
+    """Image file of the user's own."""
 
     name: str
     label: int
     path: str
 
     def stamp(self) -> str:
-        """Size and time of the file."""
+        """Return size and time of the file."""
         return _file_stamp(self.path)
 
     def pixels(self, size: int) -> np.ndarray:
-        """Upright, cropped."""
+        """Decode the file upright and crop it."""
         return center_crop(decode(Path(self.path), size), size)
 
 
 class ImageNetFile(NamedTuple):
-    """An image file, or a part of a file such as a tar file, treated as ADM treats ImageNet."""
+    """Image file, or member of a tar file, decoded as ADM decodes ImageNet."""
 
     name: str
     label: int
@@ -67,11 +45,11 @@ class ImageNetFile(NamedTuple):
     length: int = -1
 
     def stamp(self) -> str:
-        """Size and time of the file, and the place in it."""
+        """Return size and time of the file, and the position in it."""
         return f"{_file_stamp(self.path)} {self.offset} {self.length}"
 
     def pixels(self, size: int) -> np.ndarray:
-        """As ADM's code makes them."""
+        """Decode and crop the image as ADM's code does."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             content = file.read(self.length)
@@ -80,16 +58,19 @@ class ImageNetFile(NamedTuple):
 
 
 class ImageArray(NamedTuple):
-    """An image that is in memory at its size."""
+    """Image in memory at its final size."""
 
     name: str
     label: int
     array: np.ndarray
 
     def stamp(self) -> str:
-        """A hash of the pixels."""
+        """Return a hash of the pixels."""
         return hashlib.sha256(self.array.tobytes()).hexdigest()
 
     def pixels(self, size: int) -> np.ndarray:
-        """As they are."""
+        """Return the array."""
         return self.array
+
+
+SourceImage = ImageFile | ImageNetFile | ImageArray

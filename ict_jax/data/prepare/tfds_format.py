@@ -1,10 +1,10 @@
-"""The files of a TFDS set: records, names, metadata; written without TensorFlow."""
+"""Files of a TFDS set, records and metadata, written without TensorFlow."""
 
 import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,13 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from ict_jax.data.prepare.shards import Written, count_records
+from ict_jax.data.prepare.shards import ShardNote, count_records, shard_path
 
-CIFAR10_VERSION = "3.0.2"
-"""Of the builder of TFDS, which then reads the set as its own."""
+METADATA = ("dataset_info.json", "features.json", "label.labels.txt")
 
 
 class Serializer(NamedTuple):
-    """`serializer(name, png, label)` -> a record; can be sent to another process."""
+    """`serializer(name, png, label)` -> a record; picklable."""
 
     size: int
     class_names: tuple[str, ...]
@@ -33,7 +32,7 @@ class Serializer(NamedTuple):
 
 @functools.cache
 def make_features(size: int, class_names: tuple[str, ...]) -> Any:
-    """Features `id` (text), `image` (PNG) and `label`."""
+    """Make the features `id` (text), `image` (PNG) and `label`."""
     return tfds.features.FeaturesDict(
         {
             "id": tfds.features.Text(),
@@ -43,31 +42,15 @@ def make_features(size: int, class_names: tuple[str, ...]) -> Any:
     )
 
 
-def known_names() -> list[str]:
-    """Sets that TFDS has builders for, which it prefers to files of the same name."""
-    return tfds.list_builders(with_community_datasets=False)
-
-
-def namer(name: str) -> Callable[[str, int, int], str]:
-    """`filename(split, index, number)` of the shards of a set."""
-    return lambda split, index, number: f"{name}-{split}.array_record-{index:05d}-of-{number:05d}"
-
-
-METADATA = ("dataset_info.json", "features.json", "label.labels.txt")
-
-
 def metadata_digests(directory: Path) -> dict[str, str]:
-    """SHA-256 of each file that describes a set."""
+    """Compute the SHA-256 of each metadata file of a set."""
     return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in METADATA}
 
 
 def find_damage(directory: Path, name: str, digests: dict[str, str] | None) -> str:
-    """What is wrong with the files of a set, in words; "" for nothing.
+    """Describe what is wrong with the files of a set; "" for nothing.
 
-    Args:
-      directory: of the set.
-      name: of the set.
-      digests: of `metadata_digests` when it was made; None where they were not kept.
+    The digests are its `metadata_digests` when it was written; None for sets that lack them.
     """
     try:
         found = metadata_digests(directory)
@@ -76,20 +59,19 @@ def find_damage(directory: Path, name: str, digests: dict[str, str] | None) -> s
         ]
         if changed:
             return f"{changed[0]} has changed"
-        described = [json.loads((directory / file).read_bytes()) for file in METADATA[:2]]
-        lengths = {split["name"]: split["shardLengths"] for split in described[0]["splits"]}
+        info, _ = (json.loads((directory / file).read_bytes()) for file in METADATA[:2])
+        lengths = {split["name"]: split["shardLengths"] for split in info["splits"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its description cannot be read, {type(error).__name__}: {error}"
-    named = namer(name)
     return find_damaged_shard(
-        (directory / named(split, index, len(counts)), int(count))
+        (shard_path(directory, name, split, index, len(counts)), int(count))
         for split, counts in lengths.items()
         for index, count in enumerate(counts)
     )
 
 
 def find_damaged_shard(shards: Iterable[tuple[Path, int]]) -> str:
-    """Which of the shards does not hold as many records as given, in words; "" for none."""
+    """Describe the first shard that has another number of records than given; "" for none."""
     for path, expected in shards:
         found = count_records(path)
         if found != expected:
@@ -103,9 +85,9 @@ def write_metadata(
     version: str,
     size: int,
     class_names: list[str],
-    written: dict[str, list[Written]],
+    shards: dict[str, list[ShardNote]],
 ) -> None:
-    """Writes dataset_info.json and the descriptions of the features."""
+    """Write dataset_info.json and the files that describe the features."""
     splits = [
         tfds.core.SplitInfo(
             name=split,
@@ -118,7 +100,7 @@ def write_metadata(
                 filetype_suffix="array_record",
             ),
         )
-        for split, notes in written.items()
+        for split, notes in shards.items()
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=directory,

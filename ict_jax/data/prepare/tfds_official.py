@@ -12,14 +12,14 @@ from ict_jax.runtime.console import say
 from ict_jax.runtime.storage import is_remote, to_local_path
 
 
-def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -> Path:
-    """Prepares a set of TFDS in the array_record format.
+def prepare_tfds(source: str | Path | None, out: str | Path, *, name: str) -> Path:
+    """Prepare a set of TFDS in the array_record format.
 
     Args:
       source: directory of the files that TFDS would download, under their original names;
-        nothing is downloaded then. None: they are downloaded.
+        nothing is downloaded then. None: download them.
       out: data directory that gets the set.
-      name: in TFDS, for instance `fashion_mnist`.
+      name: name in TFDS, for instance `fashion_mnist`.
 
     Raises:
       ArgumentError: TensorFlow is not installed, the name is unknown, `out` is a pattern to TFDS,
@@ -34,7 +34,7 @@ def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -
     require(
         importlib.util.find_spec("tensorflow") is not None,
         f"preparing {name!r} is done by TensorFlow Datasets, which needs TensorFlow for it: pip "
-        "install 'ict_jax[tfds]'; reading what was prepared does not.",
+        "install 'ict_jax[tfds]'; reading prepared sets does not need it.",
     )
     import requests
     import tensorflow_datasets as tfds
@@ -50,23 +50,21 @@ def prepare_official(source: str | Path | None, out: str | Path, *, name: str) -
             path = source / info.filename
             require(path.is_file(), f"{path} does not exist; get {url} ({info.size:,} bytes).")
     say(f"preparing {name} with TFDS")
+    manual_dir = None if source is None else str(source)
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                manual_dir=None if source is None else str(source), try_download_gcs=False
-            )
-        )
+        builder.download_and_prepare(download_config=config)
     except (
         requests.exceptions.RequestException,
         NonMatchingChecksumError,
-        AssertionError,  # files to be put there by hand are not there
+        AssertionError,  # files that the user must provide are missing
     ) as error:
         raise ArgumentError(
             f"TFDS cannot prepare {name} ({str(error).strip().splitlines()[0]}); get its files and "
             "give their directory as --source."
         ) from error
     for split in [] if is_remote(out) else builder.info.splits.values():
-        # TFDS does not look for this where a set is there already.
+        # TFDS does not check the shards of sets that exist already.
         damage = tfds_format.find_damaged_shard(
             zip(map(Path, split.filepaths), split.shard_lengths, strict=True)
         )

@@ -20,10 +20,10 @@ CLASSES = (
 
 
 def load_cifar10(*, data_dir: str | None = None) -> Dataset:
-    """50,000 images uint8 [n, 32, 32, 3] for training, 10,000 held out, ten classes.
+    """Load 50,000 training and 10,000 held-out images uint8 [n, 32, 32, 3] of ten classes.
 
     Args:
-      data_dir: holds `cifar-10-binary.tar.gz`, 170,052,171 bytes; default: the present directory.
+      data_dir: directory of `cifar-10-binary.tar.gz`, 170,052,171 bytes; default: the current one.
 
     Raises:
       ArgumentError: the archive is missing or is not the published one.
@@ -35,11 +35,7 @@ def load_cifar10(*, data_dir: str | None = None) -> Dataset:
 
 
 def load_archive(directory: Path) -> tuple[ImageSet, ImageSet]:
-    """The training and test images of the archive in a directory.
-
-    Raises:
-      ArgumentError: the archive is missing or is not the published one.
-    """
+    """Load the training and test images; raise `ArgumentError` for any other archive."""
     path = directory / ARCHIVE
     require(
         path.is_file(),
@@ -58,25 +54,23 @@ def load_archive(directory: Path) -> tuple[ImageSet, ImageSet]:
         f"{path} has the SHA-256 {found[:12]}..., expected {CHECKSUM[:12]}...; it is cut off or "
         "another file: get it again.",
     )
-    parts = _read(path)
-    return _join([parts[name] for name in TRAIN]), _join([parts[name] for name in TEST])
-
-
-def _read(path: Path) -> dict[str, bytes]:
-    """The content of each binary file of the archive."""
     try:
         with tarfile.open(path, "r:gz") as archive:
             files = {Path(member.name).name: archive.extractfile(member) for member in archive}
-            return {name: files[name].read() for name in (*TRAIN, *TEST)}  # pyright: ignore[reportOptionalMemberAccess]
+            train, test = (
+                b"".join(files[name].read() for name in names)  # pyright: ignore[reportOptionalMemberAccess]
+                for names in (TRAIN, TEST)
+            )
     except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError) as error:
         raise ArgumentError(
             f"{path} is no archive of CIFAR-10 ({error!r}); get it again."
         ) from error
+    return _decode(train), _decode(test)
 
 
-def _join(contents: list[bytes]) -> ImageSet:
-    """Images and labels of records: one byte of class, then the planes red, green, blue."""
-    records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+def _decode(content: bytes) -> ImageSet:
+    """Decode records: one byte of class, then the planes red, green, blue."""
+    records = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
     images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     return ImageSet(images, records[:, 0].astype(np.int32))

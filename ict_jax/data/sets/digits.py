@@ -10,7 +10,7 @@ SPLIT_SIZES = {"train": 997, "validation": 200, "test": 600}
 
 
 def load_digits() -> Dataset:
-    """Images uint8 [n, 8, 8, 1], grey levels 0..16 spread over 0..255.
+    """Load images uint8 [n, 8, 8, 1], grey levels 0..16 rescaled to 0..255.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998
     (the test part), CC BY 4.0, as packaged by scikit-learn.

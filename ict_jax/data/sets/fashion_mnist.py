@@ -10,18 +10,15 @@ import numpy as np
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.images import Dataset, ImageSet, split_test
 
-DIRECTORY = "/usr/share/datasets/fashion-mnist"
-"""Where Debian's package dataset-fashion-mnist puts them."""
-
-UINT8 = 8
-"""The code of bytes in the header of an IDX file."""
+DIRECTORY = "/usr/share/datasets/fashion-mnist"  # of Debian's package dataset-fashion-mnist
+UINT8 = 8  # code of the data type in the header of an IDX file
 
 
 def load_fashion_mnist(*, data_dir: str | None = None) -> Dataset:
-    """Images uint8 [n, 32, 32, 1]: 28x28 with two black pixels added at each side.
+    """Load images uint8 [n, 32, 32, 1]: 28x28 padded with two black pixels on each side.
 
     Args:
-      data_dir: holds the four files `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`; default:
+      data_dir: directory of the files `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`; default:
         that of Debian's package.
 
     Raises:
@@ -30,9 +27,8 @@ def load_fashion_mnist(*, data_dir: str | None = None) -> Dataset:
     Source: H. Xiao, K. Rasul and R. Vollgraf, 2017, MIT licence.
     """
     directory = Path(data_dir or DIRECTORY)
-    validation, test = split_test(_read_split(directory, "t10k"))
-    train = _read_split(directory, "train")
-    return Dataset("fashion_mnist", train, validation, test, num_classes=10)
+    held_out = split_test(_read_split(directory, "t10k"))
+    return Dataset("fashion_mnist", _read_split(directory, "train"), *held_out, num_classes=10)
 
 
 def _read_split(directory: Path, split: str) -> ImageSet:
@@ -49,7 +45,7 @@ def _read_split(directory: Path, split: str) -> ImageSet:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The bytes of a compressed IDX file: 0, 0, type, dimensions, sizes (big endian), data."""
+    """Read a gzipped IDX file: bytes 0, 0, type, dimensions; sizes (big endian uint32); data."""
     require(
         path.is_file(),
         f"{path} does not exist; install Debian's package dataset-fashion-mnist, or put the four "

@@ -17,23 +17,15 @@ from ict_jax.data.images import Dataset, ImageSet, check_labels, split_test
 from ict_jax.data.preprocess import open_image
 from ict_jax.runtime.storage import contained
 
-MEMORY_BYTES = 2**31
-"""Training splits up to this size are read into memory unless the config says otherwise."""
-
-DOWNSAMPLED = "imagenet_resized"
-"""A set of TFDS that is called ImageNet 64x64 too and is not the one of the papers."""
+MEMORY_BYTES = 2**31  # size up to which a training split is read into memory by default
+DOWNSAMPLED = "imagenet_resized"  # also called ImageNet 64x64, but not the one in the papers
 
 
 class StoredSet:
-    """Images and labels of a split on disk, decoded when they are read; threads may share one."""
+    """Images and labels of a split on disk, decoded on reading; thread-safe."""
 
     def __init__(self, name: str, source: Any, num_classes: int):
-        """Looks at the first example.
-
-        Args:
-          name: for messages.
-          source: random access to dicts with `image`, encoded, and `label`.
-          num_classes: of the set.
+        """Open a source of dicts with `image`, encoded, and `label`; `name` is for messages.
 
         Raises:
           ArgumentError: the set is empty, or lacks one of the two features.
@@ -51,18 +43,18 @@ class StoredSet:
         self.image_shape = self._example(0)[0].shape
 
     def read(self, index: np.ndarray) -> ImageSet:
-        """The examples at integer indices [m], in that order.
+        """Read the examples at integer indices [m], in that order.
 
         Raises:
-          ArgumentError: an image has another shape than the first, or a label is no class.
+          ArgumentError: an image differs in shape from the first, or a label is no class.
         """
         images = np.empty((len(index), *self.image_shape), np.uint8)
         labels = np.empty(len(index), np.int64)
-        for row, place in enumerate(index):
-            image, labels[row] = self._example(int(place))
+        for row, position in enumerate(index):
+            image, labels[row] = self._example(int(position))
             require(
                 image.shape == self.image_shape and image.dtype == np.uint8,
-                f"image {place} of {self._name} is {image.dtype} of shape {image.shape} and the "
+                f"image {position} of {self._name} is {image.dtype} of shape {image.shape} and the "
                 f"first has {self.image_shape}, expected uint8 and one shape for all; resize them "
                 "when preparing the set.",
             )
@@ -70,20 +62,20 @@ class StoredSet:
         check_labels(labels, self._num_classes, self._name)
         return ImageSet(images, labels.astype(np.int32))
 
-    def _example(self, place: int) -> tuple[np.ndarray, int]:
+    def _example(self, position: int) -> tuple[np.ndarray, int]:
         try:
-            example = self._source[place]
+            example = self._source[position]
             with open_image(io.BytesIO(example["image"])) as image:
                 pixels = np.asarray(image)
         except Exception as error:  # array_record and Pillow raise many kinds for damaged files
             raise ArgumentError(
-                f"image {place} of {self._name} cannot be read ({_first_line(error)}); the set is "
-                "damaged, prepare it again."
+                f"image {position} of {self._name} cannot be read ({_first_line(error)}); the set "
+                "is damaged, prepare it again."
             ) from error
         return (pixels if pixels.ndim == 3 else pixels[..., None]), example["label"]
 
     def read_all(self) -> ImageSet:
-        """The whole split in memory."""
+        """Read the whole split into memory."""
         parts = np.array_split(np.arange(self.size), math.ceil(self.size / 1000))
         with ThreadPoolExecutor() as pool:
             read = list(pool.map(self.read, parts))
@@ -91,18 +83,16 @@ class StoredSet:
 
 
 def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None = None) -> Dataset:
-    """A set of TFDS with the split `train` and `test`, `validation` or both.
+    """Load a set of TFDS with the splits `train` and `test`, `validation` or both.
 
-    Where one of these is missing, it is cut off the other.
-
-    The set must have been prepared with `file_format="array_record"`, which is read by random
-    access; it must have the features `image` (one size) and `label`.
+    If one of the latter is missing, it is split off the other. The set must have been prepared
+    with `file_format="array_record"`, and have the features `image` (of one size) and `label`.
 
     Args:
-      name: of the set.
-      data_dir: where it was prepared; default: where TFDS puts its sets.
-      in_memory: whether to read the training images now; otherwise each batch is read from disk.
-        None: if they take at most 2 GiB.
+      name: name of the set.
+      data_dir: data directory of the set; default: that of TFDS.
+      in_memory: read the training images now; otherwise each batch is read from disk. None: if
+        they take at most 2 GiB.
 
     Raises:
       ArgumentError: the set is not prepared there, or its features do not fit.
@@ -119,12 +109,12 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         )
     encoded = {"image": tfds.decode.SkipDecoding()}  # decoded here, by Pillow
     try:
-        with _own_features_only(what):
+        with _registered_features_only(what):
             builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         held_out = [split for split in ("validation", "test") if split in builder.info.splits]
         num_classes = int(builder.info.features["label"].num_classes)
         splits = ("train", *(held_out or ["test"]))
-        # TFDS takes the config, and the names of the files, from what the set says of itself.
+        # TFDS takes the config and the file names from the set's own metadata: check them.
         if data_dir is not None:
             contained(os.path.relpath(builder.data_dir, os.path.expanduser(data_dir)), what)
         for path in (path for split in splits for path in builder.info.splits[split].filepaths):
@@ -135,7 +125,7 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         )
     except ArgumentError:
         raise
-    except Exception as error:  # TFDS raises many kinds for what is missing or damaged
+    except Exception as error:  # TFDS raises many kinds for missing or damaged files
         raise ArgumentError(
             f"{what} was not found prepared as array_record, with the splits "
             f"'train' and 'test', in {data_dir or 'the default directory of TFDS'} "
@@ -144,18 +134,18 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         ) from error
     if in_memory is None:
         in_memory = train.size * math.prod(train.image_shape) <= MEMORY_BYTES
-    held = [other.read_all() for other in others]
-    validation, test = held if len(held) == 2 else split_test(*held)
+    in_ram = [other.read_all() for other in others]
+    validation, test = in_ram if len(in_ram) == 2 else split_test(*in_ram)
     return Dataset(
         f"tfds:{name}", train.read_all() if in_memory else train, validation, test, num_classes
     )
 
 
 def set_directory(name: str) -> str:
-    """Where a set lies in its data directory: the name, and that of a config, without a version.
+    """Return NAME or NAME/CONFIG, the place of a set in its data directory, without a version.
 
     Raises:
-      ArgumentError: it is another name, as of sets that TFDS would get from others' code.
+      ArgumentError: another form of name, for which TFDS might run third-party code.
     """
     found = re.fullmatch(r"(\w+(?:/[\w-][\w.-]*)?)(?::[\d.*]+)?", name)
     if found is None:
@@ -167,8 +157,8 @@ def set_directory(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _own_features_only(what: str) -> Iterator[None]:
-    """In it TFDS imports no class of features that the files of a set name, but has its own."""
+def _registered_features_only(what: str) -> Iterator[None]:
+    """Keep TFDS from importing feature classes named by a set's files; its own remain usable."""
     from tensorflow_datasets.core.features.feature import FeatureConnector
 
     connector: Any = FeatureConnector
