@@ -12,7 +12,7 @@ from ict_jax.config.sections import Config, build_section
 from ict_jax.config.training import build_dataset, build_train_step, sizes_of
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.schedules import check_sigma_range
-from ict_jax.data import Dataset, measured_part, places, root_mean_square
+from ict_jax.data import Dataset, places, root_mean_square, statistics_subset
 from ict_jax.models import DDPMpp
 from ict_jax.training.parallel import check_batch_size, make_mesh
 
@@ -97,7 +97,7 @@ def resolve(config: Config, dataset: Dataset | None) -> Config:
         with config.unlocked():
             config.image_shape = shape
             if config.precondition.sigma_data is None:
-                images = measured_part(dataset.train).images
+                images = statistics_subset(dataset.train).images
                 config.precondition.sigma_data = root_mean_square(images)
     check_resolved(config)
     return config

@@ -99,7 +99,7 @@ def split_images(images: np.ndarray, labels: np.ndarray, sizes: dict[str, int]) 
     return {split: data.read(part) for split, part in zip(sizes, parts, strict=False)}
 
 
-def measured_part(data: Examples) -> ImageSet:
+def statistics_subset(data: Examples) -> ImageSet:
     """Return a random subset (NumPy seed 0) small enough for statistics; small sets entirely."""
     most = max(1, MAX_STATISTICS_VALUES // int(np.prod(data.image_shape)))
     if data.size <= most:

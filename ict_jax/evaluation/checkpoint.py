@@ -15,7 +15,7 @@ from ict_jax.config.network import num_classes
 from ict_jax.config.sampling import build_draw, is_diffusion, karras_levels, sampler_arguments
 from ict_jax.config.sections import Config
 from ict_jax.core.errors import require
-from ict_jax.data import Dataset, measured_part
+from ict_jax.data import Dataset, statistics_subset
 from ict_jax.evaluation.sampler import Sampler
 from ict_jax.evaluation.seed_labels import proportional_labels
 from ict_jax.runtime.processes import all_or_none
@@ -103,7 +103,7 @@ def parse_labels(labels: str, seeds: range, model: Model) -> np.ndarray | None:
     )
     if labels == "data":
         assert model.dataset is not None
-        counts = np.bincount(measured_part(model.dataset.train).labels, minlength=classes)
+        counts = np.bincount(statistics_subset(model.dataset.train).labels, minlength=classes)
         return proportional_labels(seeds, counts)
     parts = labels.split(",")
     require(

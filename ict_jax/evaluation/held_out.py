@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
 from ict_jax.core.errors import require
-from ict_jax.data import Dataset, measured_part
+from ict_jax.data import Dataset, statistics_subset
 from ict_jax.evaluation.extractors.classifier import load_classifier
 from ict_jax.evaluation.features import Collected, FeatureExtractor, content_hash
 from ict_jax.evaluation.grids import to_uint8
@@ -115,7 +115,7 @@ class HeldOut:
     def gaussian(self) -> UInt8[np.ndarray, "n h w c"]:
         """Draw from the normal distribution with the training images' mean and covariance."""
         rng = np.random.default_rng(3)
-        flat = _flat(measured_part(self._dataset.train).images)
+        flat = _flat(statistics_subset(self._dataset.train).images)
         n, d = flat.shape
         if n > d:
             values, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))
@@ -130,7 +130,7 @@ class HeldOut:
 
         Copies have distances near zero; compare with those of held-out images.
         """
-        a, b = _flat(images[:1000]), _flat(measured_part(self._dataset.train).images)
+        a, b = _flat(images[:1000]), _flat(statistics_subset(self._dataset.train).images)
         squared = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
         distances = np.sqrt(np.maximum(squared.min(1), 0))
         return {

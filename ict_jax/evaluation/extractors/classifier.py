@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ict_jax.checkpoints.interop.arrays import arrays_digest
 from ict_jax.core.randomness import seed_key
-from ict_jax.data import Dataset, measured_part
+from ict_jax.data import Dataset, statistics_subset
 from ict_jax.evaluation.extractors.base import CLASSIFIER, Extracted, Extractor
 from ict_jax.evaluation.features import content_hash, encode_npz, read_npz
 from ict_jax.runtime.console import not_essential
@@ -54,9 +54,9 @@ def load_classifier(dataset: Dataset) -> Extractor:
     """Load the classifier of a data set, or train it once (`train_classifier`) and cache it.
 
     It is cached in `cache_directory("classifiers")` by a hash of the training images and labels (of
-    a large set, of those that `measured_part` chooses).
+    a large set, of those that `statistics_subset` chooses).
     """
-    part = measured_part(dataset.train)
+    part = statistics_subset(dataset.train)
     recipe = (dataset.train.size, dataset.num_classes, FEATURES, STEPS, BATCH_SIZE, LARGEST_SIDE)
     identity = f"{content_hash(part)} {part.labels.tolist()} {recipe}"
     name = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -102,7 +102,7 @@ def train_classifier(dataset: Dataset) -> Extractor:
         params, opt_state = step(params, opt_state, *examples)
 
     extractor = _as_extractor(dataset, jax.tree.map(np.asarray, params), 1.0)
-    measured, compiled = measured_part(train).images, jax.jit(extractor.apply)
+    measured, compiled = statistics_subset(train).images, jax.jit(extractor.apply)
     parts = (measured[start : start + 1000] for start in range(0, len(measured), 1000))
     features = [np.asarray(compiled(params, part).features, np.float64) for part in parts]
     return extractor._replace(scale=float(np.sqrt((np.concatenate(features) ** 2).mean())))
