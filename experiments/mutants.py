@@ -87,7 +87,7 @@ def _run_tests(tree: str, tests: str, results: Any) -> None:
     os.dup2(output, 1), os.dup2(output, 2)
     failure = FirstFailure()
     options = "-x -q -n0 -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning"
-    options = [*options.split(), *shlex.split(tests)]
+    options = [*options.split(), "-m", "", *shlex.split(tests)]
     results.send((int(pytest.main(options, plugins=[failure])), failure.name))
 
 

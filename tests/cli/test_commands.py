@@ -419,6 +419,7 @@ def test_kill_in_the_middle_of_a_save_loses_only_that_save(tmp_path):
     np.testing.assert_array_equal(*images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["parameters on", "scoring:"])
 def test_sigterm_outside_the_steps_saves_too(tmp_path, moment):
     """While the step is being compiled, and while the finished run is being scored."""

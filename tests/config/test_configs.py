@@ -88,7 +88,7 @@ def test_config_builds_at_full_size(path, form):
 
 
 # By default one dense network and one U-Net; in CI all.
-QUICK = ("digits", "cifar10_ict")
+QUICK = ("digits",)
 
 
 def trained(path):

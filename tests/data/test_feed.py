@@ -137,7 +137,7 @@ def run_processes(count, first, last, how):
     return read
 
 
-@pytest.mark.parametrize("how", ["device", "host"])
+@pytest.mark.parametrize("how", ["device", pytest.param("host", marks=pytest.mark.slow)])
 def test_two_processes_and_then_one_read_every_example_once_an_epoch(how):
     """Two processes read 15 steps, one process goes on in the middle of the third epoch."""
     first, second = run_processes(2, 0, 15, how)

@@ -501,6 +501,7 @@ def start(raw, out):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_goes_on_and_gives_the_same_files(raw, tmp_path, monkeypatch):
     whole = start(raw, tmp_path / "whole")
     _, error = whole.communicate(timeout=120)

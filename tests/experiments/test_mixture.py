@@ -19,6 +19,7 @@ def test_points_are_eight_clusters_on_a_circle():
     np.testing.assert_allclose(np.linalg.norm(points, axis=1).mean(), 0.7, atol=0.01)
 
 
+@pytest.mark.slow
 def test_distances_are_those_of_the_best_matching():
     points = mixture.dataset().test.images
     moved = points + np.array([[[3], [4]]], np.uint8)  # a shift of every point: 5 / 127.5

@@ -47,9 +47,16 @@ def count(tree):
         (NCSNpp(), 32, 56_395_651),
         (NCSNpp(num_res_blocks=8), 32, 97_610_627),
         (ADM(num_classes=1000), 64, 282_168_003),
-        (ADM(num_classes=1000, num_res_blocks=6), 64, 472_767_555),
+        pytest.param(
+            ADM(num_classes=1000, num_res_blocks=6), 64, 472_767_555, marks=pytest.mark.slow
+        ),
         (ADM(num_classes=1000, scale_shift_norm=True), 64, 295_899_267),
-        (ADM(num_classes=1000, scale_shift_norm=True, num_res_blocks=6), 64, 495_357_699),
+        pytest.param(
+            ADM(num_classes=1000, scale_shift_norm=True, num_res_blocks=6),
+            64,
+            495_357_699,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_number_of_parameters(model, size, number):
@@ -102,10 +109,18 @@ def test_ncsnpp_equals_the_published_network(options):
 
 
 @pytest.mark.parametrize(
-    ("multiplier", "options"),
-    [(1, {}), (1000, {}), (1, {"scan_blocks": True}), (1, {"remat": True})],
+    ("name", "multiplier", "options"),
+    [
+        ("adm_tiny", 1, {}),
+        ("adm_tiny", 1000, {}),
+        ("adm_tiny", 1, {"scan_blocks": True}),
+        pytest.param("adm_tiny", 1, {"remat": True}, marks=pytest.mark.slow),
+        ("adm_tiny_additive", 1, {}),
+        pytest.param("adm_tiny_additive", 1000, {}, marks=pytest.mark.slow),
+        pytest.param("adm_tiny_additive", 1, {"scan_blocks": True}, marks=pytest.mark.slow),
+        pytest.param("adm_tiny_additive", 1, {"remat": True}, marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("name", ["adm_tiny", "adm_tiny_additive"])
 def test_adm_equals_the_published_network(name, multiplier, options):
     model, arrays, data = golden.adm(name)
     model = model.clone(c_noise_multiplier=multiplier, **options)
@@ -277,7 +292,12 @@ def test_blocks_of_a_run_have_masks_of_their_own():
     ("small", "deep", "size"),
     [
         (NCSNpp(), NCSNpp(num_res_blocks=8), 32),
-        (ADM(num_classes=1000), ADM(num_classes=1000, num_res_blocks=6), 64),
+        pytest.param(
+            ADM(num_classes=1000),
+            ADM(num_classes=1000, num_res_blocks=6),
+            64,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_scanned_deep_networks_trace_to_as_many_equations(small, deep, size):

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 from ict_jax import as_consistency_fn, ict_loss, make_discretization
 from tests.reuse.points import STEPS, points, ring_error
@@ -25,6 +26,7 @@ class Network(eqx.Module):
         return self.outer(self.dropout(h, key=key))
 
 
+@pytest.mark.slow
 def test_train():
     disc, tx = make_discretization(STEPS, s1=160), optax.radam(1e-2)
     model = Network(jax.random.key(0))

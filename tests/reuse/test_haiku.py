@@ -6,6 +6,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 from ict_jax import as_consistency_fn, ict_loss, make_discretization
 from tests.reuse.points import STEPS, points, ring_error
@@ -19,6 +20,7 @@ def forward(x, c_noise, train=True):
     return hk.Linear(2)(h)
 
 
+@pytest.mark.slow
 def test_train():
     disc, tx = make_discretization(STEPS, s1=160), optax.radam(1e-2)
     model = hk.transform(forward)

@@ -7,6 +7,7 @@ the module is taken apart once and merged anew, from the same random state, in e
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 from flax import nnx
 
 from ict_jax import as_consistency_fn, ict_loss, make_discretization
@@ -31,6 +32,7 @@ def seeded(graph, params, rest, key):
     return model
 
 
+@pytest.mark.slow
 def test_train():
     disc, tx = make_discretization(STEPS, s1=160), optax.radam(1e-2)
     graph, params, rest = nnx.split(Network(nnx.Rngs(0, dropout=1)), nnx.Param, ...)

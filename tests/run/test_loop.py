@@ -530,6 +530,7 @@ DAMAGES = {
     "state changed": lambda step: flip_bits(largest(step / "state")),
     "ema changed": lambda step: flip_bits(largest(step / "ema")),
 }
+QUICK_DAMAGES = ("config changed", "state cut off", "ema changed")
 
 
 def largest(directory):
@@ -539,7 +540,10 @@ def largest(directory):
 
 # What Orbax leaves of a read that failed complains when it is collected, so that is done here.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(d, marks=[pytest.mark.slow] * (d not in QUICK_DAMAGES)) for d in DAMAGES],
+)
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     tmp_path, whole_run, capsys, damage
 ):

@@ -71,6 +71,7 @@ def resumes_bitwise(config, tmp_path, monkeypatch):
     return whole
 
 
+@pytest.mark.slow
 def test_ct_has_a_target_that_follows_and_resumes(tmp_path, monkeypatch):
     state = resumes_bitwise(smoke(ct), tmp_path, monkeypatch)["state"]
     assert set(state["teachers"]) == {"target"}

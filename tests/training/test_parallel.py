@@ -139,6 +139,7 @@ def test_cut_parameters_are_gathered_once_and_gradients_reduced_once():
     assert set(num_bytes) == {"all-gather", "all-reduce"}
 
 
+@pytest.mark.slow
 def test_in_low_precision_gradients_are_added_up_in_float32(tmp_path):
     """As the partitioner asks for it: CPUs add up in float32 whatever they are asked."""
     config = fashion_mnist.get_config("smoke")

@@ -115,6 +115,7 @@ def test_an_import_is_sampled_in_one_step_and_in_two(tmp_path):
     assert (saved["images"] != images).any()
 
 
+@pytest.mark.slow
 @in_this_process
 def test_diffusion_network_is_sampled_by_heun(tmp_path, capsys):
     assert import_smallest(tmp_path, "edm") == 0
