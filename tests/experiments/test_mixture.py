@@ -1,6 +1,7 @@
 """The two-dimensional data of the evidence, and its distances."""
 
 import numpy as np
+import pytest
 
 from configs import digits
 from experiments.evidence import mixture, oracle
