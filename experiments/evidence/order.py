@@ -26,7 +26,7 @@ from scipy.stats import norm
 import ict_jax
 from experiments.evidence.run import RESULTS
 from experiments.evidence.theory import IMAGES
-from ict_jax.runtime.storage import write_at_once
+from ict_jax.runtime.storage import write_atomically
 
 CENTRES, WEIGHTS = np.array([-0.7, 0.1, 0.6]), np.array([0.5, 0.3, 0.2])
 SPREADS = (0.12, 0.3)
@@ -188,7 +188,7 @@ def main() -> None:
     ).parse_args()
     found = {f"standard deviation {spread:g}": errors_of(Mixture(spread)) for spread in SPREADS}
     text = json.dumps({"root mean square error at sigma = 80, by N": found}, indent=1)
-    write_at_once(RESULTS / "order.json", f"{text}\n".encode())
+    write_atomically(RESULTS / "order.json", f"{text}\n".encode())
     draw(found)
 
 

@@ -29,7 +29,7 @@ from experiments.evidence.judges import Judge
 from experiments.evidence.rows import TABLES
 from ict_jax.core.errors import Diverged
 from ict_jax.run import loop
-from ict_jax.runtime.storage import keep_compiled, write_at_once
+from ict_jax.runtime.storage import enable_compilation_cache, write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    keep_compiled()
+    enable_compilation_cache()
     started = time.monotonic()
     judges: dict[Any, Judge] = {}
     for seed, name in itertools.product(arguments.seeds, arguments.table):
@@ -150,7 +150,7 @@ def read(directory: Path, table: str) -> dict[str, Any]:
 def write(directory: Path, table: str, name: str, result: dict[str, Any]) -> None:
     """Add a result."""
     content = {**read(directory, table), name: result}
-    write_at_once(directory / f"{table}.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(directory / f"{table}.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

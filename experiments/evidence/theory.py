@@ -22,7 +22,7 @@ import ict_jax
 from experiments.evidence.run import RESULTS
 from ict_jax.core.losses import unit_weight
 from ict_jax.models.layers import positional_embedding
-from ict_jax.runtime.storage import write_at_once
+from ict_jax.runtime.storage import write_atomically
 
 A, B, XI, THETA = 0.002, 80.0, 0.7, 1.2
 COUNTS = (11, 101, 1281, 10_001, 100_001, 1_000_001)
@@ -131,7 +131,7 @@ def main() -> None:
     found["mean change of the embedding"] = {k: float(np.mean(v)) for k, v in changes.items()}
     text = json.dumps(found, indent=1)
     print(text)
-    write_at_once(RESULTS / "theory.json", f"{text}\n".encode())
+    write_atomically(RESULTS / "theory.json", f"{text}\n".encode())
     draw(found["proposition 1"], changes)
 
 

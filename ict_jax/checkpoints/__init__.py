@@ -1,7 +1,7 @@
-"""Checkpoints with Orbax: `load` reads them to sample, `store` writes and restores a run's.
+"""Checkpoints with Orbax: `weights` reads them for sampling, `store` saves and restores a run's.
 
-`layout` is what lies where, `reading` tells whether it is what was saved, `kept` which stay, and
-`save_barrier` how several processes save together.
+`directory` knows their layout on disk, `integrity` verifies them, `retention` chooses which to
+keep, and `save_barrier` lets several processes save together.
 """
 
 from ict_jax.checkpoints.weights import Loaded, load_consistency_fn, load_ema, locate

@@ -1,4 +1,4 @@
-"""Reading a checkpoint for sampling: no config, no optimizer state, any devices."""
+"""EMA parameters on disk: read for sampling, on any devices, and written for imports."""
 
 import os
 from typing import Any, NamedTuple
@@ -10,30 +10,36 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
-from ict_jax.checkpoints.directory import DIRECTORY, HALF_WRITTEN, is_whole
+from ict_jax.checkpoints.directory import (
+    DIRECTORY,
+    INCOMPLETE,
+    complete_steps,
+    is_complete,
+    remove_incomplete,
+)
 from ict_jax.checkpoints.integrity import (
-    fingerprints,
+    compute_fingerprints,
+    describe_error,
     read_fingerprints,
     read_items,
-    read_json,
-    reading,
-    reason_of,
-    refuse_changed,
+    read_json_item,
+    require_unchanged,
+    translate_read_errors,
 )
-from ict_jax.checkpoints.passing import closed_way
-from ict_jax.checkpoints.store import _remove_begun
+from ict_jax.checkpoints.transient import find_access_error
 from ict_jax.config.network import build_bind, build_init_params, num_classes
 from ict_jax.config.sampling import is_diffusion
 from ict_jax.config.training import Config
 from ict_jax.core.errors import ArgumentError, Diverged, NotSaved, require
 from ict_jax.core.randomness import seed_key
 from ict_jax.core.typing import ConsistencyFn, Data, Sigmas
-from ict_jax.runtime.storage import failures, literal, locked_directory, to_path, writable_directory
+from ict_jax.runtime.locks import locked_directory
+from ict_jax.runtime.storage import io_errors, literal_path, to_path, writable_directory
 from ict_jax.training.state import Params
 
 
 class Loaded(NamedTuple):
-    """Averaged parameters of the network, and the config and step of their checkpoint."""
+    """EMA parameters of the network, and the config and step of their checkpoint."""
 
     params: Params
     config: Config
@@ -47,37 +53,37 @@ def load_ema(
     sharding: jax.sharding.Sharding | None = None,
     what: str = "checkpoint",
 ) -> Loaded:
-    """Restores only what sampling needs, whatever devices the checkpoint was made on.
+    """Load the EMA parameters of a checkpoint, whatever devices it was made on.
 
     Args:
       path: a work directory, its `checkpoints` directory, or one step in it.
-      step: which checkpoint; default: the newest.
-      sharding: where the parameters go; default: whole on the first device.
-      what: the name of the path in messages.
+      step: of the checkpoint; default: the newest.
+      sharding: of the parameters; default: the first device.
+      what: name of the path in messages.
 
     Raises:
-      ArgumentError: there is no whole checkpoint, or it cannot be read.
+      ArgumentError: there is no complete checkpoint, or it cannot be read.
       Diverged: a parameter is NaN or infinite.
     """
     item = locate(path, step, what=what)
     if sharding is None:
         sharding = SingleDeviceSharding(jax.devices()[0])
-    with reading(item):
-        stored = read_json(item, "config")
+    with translate_read_errors(item):
+        stored = read_json_item(item, "config")
         config = ConfigDict(stored)
         shapes = jax.eval_shape(build_init_params(config), seed_key(0))
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
         )
         params = read_items(item, ema=ocp.args.StandardRestore(abstract))["ema"]
-        found = fingerprints(stored, ema=params)
-        refuse_changed(item, read_fingerprints(item), found)
+        found = compute_fingerprints(stored, ema=params)
+        require_unchanged(item, read_fingerprints(item), found)
     require_finite_params(params, str(item))
     return Loaded(params, config, int(item.name))
 
 
 def require_finite_params(params: Params, what: str) -> None:
-    """Raises `Diverged` unless all parameters of `what` are finite."""
+    """Raise `Diverged` unless all parameters of `what` are finite."""
     for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not np.isfinite(leaf).all():
             raise Diverged(
@@ -89,18 +95,14 @@ def require_finite_params(params: Params, what: str) -> None:
 def load_consistency_fn(
     path: str | os.PathLike, *, step: int | None = None
 ) -> tuple[ConsistencyFn, Config]:
-    """The consistency function of a checkpoint's averaged parameters, and its config.
-
-    Args:
-      path: a work directory, its `checkpoints` directory, or one step in it.
-      step: which checkpoint; default: the newest.
+    """Load the consistency function of a checkpoint; `path` and `step` as of `load_ema`.
 
     Returns:
       `f(x, sigma, labels=None)`, ready for `sample` and `jax.jit`, and the resolved config.
 
     Raises:
-      ArgumentError: there is no whole checkpoint, or it is of a diffusion model; or, when f is
-        called, labels are missing or given in vain.
+      ArgumentError: there is no complete checkpoint, or it is of a diffusion model; or, when f is
+        called, labels are missing, or given to a model without classes.
     """
     loaded = load_ema(path, step=step)
     require(
@@ -124,63 +126,52 @@ def load_consistency_fn(
 def locate(
     path: str | os.PathLike, step: int | None = None, *, what: str = "checkpoint"
 ) -> epath.Path:
-    """The directory of the step that a path means.
+    """Return the directory of a checkpoint's step; `path` and `step` as of `load_ema`.
 
-    Raises:
-      ArgumentError: nothing is there, or nothing whole, or not that step.
+    Raise `ArgumentError` if there is no complete checkpoint, or not that step.
     """
     path = to_path(path)
-    with reading(path, of_steps=True):
-        return _locate(path, step, what)
-
-
-def _locate(path: epath.Path, step: int | None, what: str) -> epath.Path:
-    require(path.exists(), f"{what}={path} does not exist; give a work directory of a run.")
-    require(
-        path.is_dir() and HALF_WRITTEN not in path.name,
-        f"{what}={path} is {'half-written' if path.is_dir() else 'a file'}, expected a "
-        "work directory or a whole step in its checkpoints directory; choose another.",
-    )
-    if (path / DIRECTORY).is_dir():
-        path = path / DIRECTORY
-    elif path.name.isdecimal() and any((path / item).exists() for item in ("ema", "config")):
+    with translate_read_errors(path, of_steps=True):
+        require(path.exists(), f"{what}={path} does not exist; give a work directory of a run.")
         require(
-            step in (None, int(path.name)),
-            f"{what}={path} is step {path.name} and step {step} was asked for; leave one out.",
+            path.is_dir() and INCOMPLETE not in path.name,
+            f"{what}={path} is {'incomplete' if path.is_dir() else 'a file'}, expected a work "
+            "directory or a complete step in its checkpoints directory; choose another.",
         )
-        step, path = int(path.name), path.parent
-    steps = sorted(int(p.name) for p in path.iterdir() if p.name.isdecimal() and is_whole(p))
-    if not steps:
-        halves = [p.name for p in path.iterdir() if HALF_WRITTEN in p.name or p.name.isdecimal()]
-        found = f"only the half-written {halves[0]}" if halves else "none"
-        raise ArgumentError(
-            f"{what}={path} should hold checkpoints and holds {found}; train first, or "
-            "give the work directory of another run."
+        if (path / DIRECTORY).is_dir():
+            path = path / DIRECTORY
+        elif path.name.isdecimal() and any((path / item).exists() for item in ("ema", "config")):
+            require(
+                step in (None, int(path.name)),
+                f"{what}={path} is step {path.name} and step {step} was asked for; leave one out.",
+            )
+            step, path = int(path.name), path.parent
+        steps = complete_steps(path)
+        if not steps:
+            names = [p.name for p in path.iterdir() if INCOMPLETE in p.name or p.name.isdecimal()]
+            found = f"only the incomplete {names[0]}" if names else "none"
+            raise ArgumentError(
+                f"{what}={path} should hold checkpoints and holds {found}; train first, or "
+                "give the work directory of another run."
+            )
+        require(
+            step is None or step in steps,
+            f"step {step} is not among the checkpoints {steps} of {path}; choose one of these.",
         )
-    require(
-        step is None or step in steps,
-        f"step {step} is not among the checkpoints {steps} of {path}; choose one of these.",
-    )
-    chosen = path / str(steps[-1] if step is None else step)
-    missing = [item for item in ("ema", "config") if not (chosen / item).is_dir()]
-    if missing and (closed := closed_way(chosen)):
-        raise closed
-    require(
-        not missing,
-        f"the checkpoint {chosen} lacks {missing}: it is half-written or no checkpoint of "
-        "ict_jax; choose another step.",
-    )
-    return chosen
+        chosen = path / str(steps[-1] if step is None else step)
+        missing = [item for item in ("ema", "config") if not (chosen / item).is_dir()]
+        if missing and (error := find_access_error(chosen)):
+            raise error
+        require(
+            not missing,
+            f"the checkpoint {chosen} lacks {missing}: it is incomplete or no checkpoint of "
+            "ict_jax; choose another step.",
+        )
+        return chosen
 
 
 def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) -> epath.Path:
-    """Writes averaged parameters and their config as a checkpoint that can be sampled from.
-
-    Args:
-      workdir: holds no checkpoints yet.
-      params: averaged parameters.
-      config: the resolved config.
-      step: names the checkpoint.
+    """Write EMA parameters and their resolved config as a checkpoint; return its directory.
 
     Raises:
       ArgumentError: the directory cannot be written to, is in use, or holds checkpoints.
@@ -191,24 +182,30 @@ def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) ->
     items = ocp.args.Composite(
         ema=ocp.args.StandardSave(params),
         config=ocp.args.JsonSave(config.to_dict()),
-        fingerprint=ocp.args.JsonSave(fingerprints(config.to_dict(), ema=params)),
+        fingerprint=ocp.args.JsonSave(compute_fingerprints(config.to_dict(), ema=params)),
     )
     with locked_directory(workdir, "--out"):
         writable_directory(directory, "--out")
-        _remove_begun(path)
+        _remove_failed_import(path)
         found = directory.iterdir() if directory.exists() else ()
-        held = [there.name for there in found if not there.name.startswith(".")]
+        existing = [entry.name for entry in found if not entry.name.startswith(".")]
         require(
-            not held,
-            f"--out={workdir} already holds the checkpoints {held[:3]}; give a new directory.",
+            not existing,
+            f"--out={workdir} already holds the checkpoints {existing[:3]}; give a new directory.",
         )
         try:
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-                writer.save(literal(directory) / str(step), args=items)
-        except (*failures(), ValueError, RuntimeError) as error:
-            _remove_begun(path)
+                writer.save(literal_path(directory) / str(step), args=items)
+        except (*io_errors(), ValueError, RuntimeError) as error:
+            _remove_failed_import(path)
             raise NotSaved(
-                f"{path} could not be written ({reason_of(error, path)}); make room or mend the "
-                "disk, and run the same command again."
+                f"{path} could not be written ({describe_error(error, path)}); make room or fix "
+                "the disk, and run the same command again."
             ) from error
     return path
+
+
+def _remove_failed_import(step: epath.Path) -> None:
+    remove_incomplete(step.parent)
+    if step.exists() and not is_complete(step):  # in a bucket, where no directory is renamed
+        step.rmtree()

@@ -117,7 +117,7 @@ def start() -> None:
     from ict_jax.runtime import processes, storage  # late: --help and mistakes answer at once
 
     processes.initialize()
-    storage.keep_compiled()
+    storage.enable_compilation_cache()
 
 
 def define_config(values: flags.FlagValues, argv: list[str], text: str) -> None:

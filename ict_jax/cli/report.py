@@ -38,13 +38,13 @@ def run(values: flags.FlagValues) -> None:
     from ict_jax.run.report.page import report
     from ict_jax.run.report.read_run import read_run
     from ict_jax.runtime.console import say  # late: --help and mistakes answer at once
-    from ict_jax.runtime.storage import to_path, write_whole
+    from ict_jax.runtime.storage import to_path, write_atomically
 
     record = read_run(workdir)
     for note in record.notes:
         say(f"WARNING: {note}")
     path = to_path(workdir) / "report.html" if out is None else to_path(out)
-    write_whole(path, report(record), "--out")
+    write_atomically(path, report(record), "--out")
     say(f"written: {path}")
 
 

@@ -55,8 +55,8 @@ def run(values: flags.FlagValues) -> None:
     from ict_jax.evaluation.features import encode_npz
     from ict_jax.evaluation.grids import image_grid, save_png
     from ict_jax.runtime import processes
-    from ict_jax.runtime.console import progress, say
-    from ict_jax.runtime.storage import to_path, writable_directory, write_at_once
+    from ict_jax.runtime.console import progress_reporter, say
+    from ict_jax.runtime.storage import to_path, writable_directory, write_atomically
 
     levels = Levels(sigmas=sigmas, steps=common.value(values, "steps"))
     common.start()
@@ -66,7 +66,7 @@ def run(values: flags.FlagValues) -> None:
     with processes.all_or_none():
         directory = writable_directory(to_path(out), "--out")
     say(f"step {model.step:,} of {checkpoint}: {len(seeds):,} images at sigmas {list(sigmas)}")
-    on_progress, done, parts = progress("samples"), 0, []
+    on_progress, done, parts = progress_reporter("samples"), 0, []
     for images in sampler.batches(model.params, seeds, sigmas, classes):
         parts.append(images)
         done += len(images)
@@ -76,7 +76,7 @@ def run(values: flags.FlagValues) -> None:
     images = np.concatenate(parts)
     arrays = {"images": images, "seeds": np.asarray(seeds), "sigmas": np.asarray(sigmas)}
     save_png(directory / "grid.png", image_grid(images[:GRID_LIMIT]))
-    write_at_once(directory / "samples.npz", encode_npz(arrays | {"step": model.step}))
+    write_atomically(directory / "samples.npz", encode_npz(arrays | {"step": model.step}))
     say(f"written: {directory / 'grid.png'}, {directory / 'samples.npz'}")
 
 

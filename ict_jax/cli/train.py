@@ -62,10 +62,10 @@ def run(values: flags.FlagValues) -> int:
     from ict_jax.run import loop
     from ict_jax.runtime import processes
     from ict_jax.runtime.preemption import Interrupted
-    from ict_jax.runtime.storage import keep_compiled
+    from ict_jax.runtime.storage import enable_compilation_cache
 
     processes.initialize()
-    keep_compiled()
+    enable_compilation_cache()
     try:
         with processes.exit_on_error():
             loop.train(config, workdir)

@@ -1,7 +1,6 @@
 """Data in a bucket, copied to this machine once."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,13 +15,14 @@ from etils import epath
 
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.runtime.console import format_secs, say
+from ict_jax.runtime.locks import hold_lock
 from ict_jax.runtime.storage import (
     cache_directory,
-    contained,
-    failures,
-    inside,
+    io_errors,
+    safe_join,
+    safe_relative_path,
     to_path,
-    write_at_once,
+    write_atomically,
 )
 
 CACHE = "ICT_DATA_CACHE"  # names the directory of the copies; default: ~/.cache/ict_jax/data
@@ -47,36 +47,25 @@ def local_copy(url: str, name: str = "") -> str:
     """
     root = Path(os.environ.get(CACHE) or cache_directory("data")).absolute()
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
-    cache, source = inside(root, key, CACHE), to_path(url) / name
-    target = inside(cache, name, url) if name else cache
+    cache, source = safe_join(root, key, CACHE), to_path(url) / name
+    target = safe_join(cache, name, url) if name else cache
     try:
         files = dict(_files(source, f"{name}/" if name else ""))
         require(bool(files), f"{source} holds no files; give another config.data.data_dir.")
         target.mkdir(parents=True, exist_ok=True)
-        with _locked(inside(root, f"{key}.lock", CACHE)) as alone:
-            manifest = _Manifest(cache, inside(root, f"{key}.json", CACHE))
+        # Without locks all processes copy, which is slower, and none removes.
+        with hold_lock(safe_join(root, f"{key}.lock", CACHE), wait=True) as unsupported:
+            manifest = _Manifest(cache, safe_join(root, f"{key}.json", CACHE))
             manifest.refuse_others(target, files)
             _copy_missing(source, target, manifest, files)
-            if alone:
+            if unsupported is None:
                 manifest.remove_others(target, files)
-    except failures() as error:
+    except io_errors() as error:
         raise ArgumentError(
             f"{source} could not be copied to {target} ({error}); see that it can be read and that "
             f"there is room, or set {CACHE} to another directory."
         ) from error
     return str(cache)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Wait for the lock; yield False if locks are unsupported: then all processes copy."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
 
 
 def _files(directory: epath.Path, prefix: str) -> Iterator[tuple[str, epath.Path]]:
@@ -85,7 +74,7 @@ def _files(directory: epath.Path, prefix: str) -> Iterator[tuple[str, epath.Path
         # An object may have the name of a directory, and is then listed as if it were in it.
         if path == directory or (path.name == directory.name and not path.exists()):
             continue
-        name = f"{prefix}{contained(path.name, directory)}"
+        name = f"{prefix}{safe_relative_path(path.name, directory)}"
         if path.is_dir():
             yield from _files(path, f"{name}/")
         else:
@@ -103,7 +92,7 @@ class _Manifest:
     def add(self, names: Iterable[str]) -> None:
         """Record names; call it before writing the files."""
         self._names.update(names)
-        write_at_once(self._listing, json.dumps(sorted(self._names)).encode())
+        write_atomically(self._listing, json.dumps(sorted(self._names)).encode())
 
     def refuse_others(self, target: Path, names: Container[str]) -> None:
         """Raise `ArgumentError` if `target` has visible files that are in neither listing."""
@@ -122,7 +111,7 @@ class _Manifest:
     def remove_others(self, target: Path, names: Container[str]) -> None:
         """Remove recorded files below `target` that are not in `names`."""
         for name in [name for name in self._names if name not in names]:
-            path = inside(self.directory, name, self._listing)
+            path = safe_join(self.directory, name, self._listing)
             if path.is_relative_to(target):
                 path.unlink(missing_ok=True)
                 self._names.remove(name)
@@ -154,7 +143,7 @@ def _copy_missing(
         sizes = pool.map(lambda path: path.stat().length, files.values())
         missing = {}
         for name, size in zip(files, sizes, strict=True):
-            path = inside(manifest.directory, name, source)
+            path = safe_join(manifest.directory, name, source)
             if not (path.is_file() and path.stat().st_size == size):
                 missing[name] = path, path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         if not missing:

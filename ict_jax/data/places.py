@@ -6,15 +6,15 @@ import shlex
 from pathlib import Path
 
 from ict_jax.core.errors import require
-from ict_jax.runtime.console import not_essential
-from ict_jax.runtime.storage import cache_directory, is_remote, write_at_once
+from ict_jax.runtime.console import best_effort
+from ict_jax.runtime.storage import cache_directory, is_remote, write_atomically
 
 
 def remember(data_dir: str | None) -> None:
     """Record a place that the user has named; never call it for one that a checkpoint names."""
     if data_dir is not None:
-        with not_essential("the note of where you have data"):
-            write_at_once(_note(data_dir), f"{_absolute(data_dir)}\n".encode())
+        with best_effort("the note of where you have data"):
+            write_atomically(_note(data_dir), f"{_absolute(data_dir)}\n".encode())
 
 
 def choose(stored: str | None, given: str | None, checkpoint: str) -> str | None:

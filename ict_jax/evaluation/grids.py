@@ -10,7 +10,7 @@ from jaxtyping import Array, UInt8
 from PIL import Image
 
 from ict_jax.data import ImageSet
-from ict_jax.runtime.storage import write_at_once
+from ict_jax.runtime.storage import write_atomically
 
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
@@ -58,4 +58,4 @@ def save_png(path: epath.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     Raises:
       NotSaved: it cannot be written.
     """
-    write_at_once(path, encode_png(image))
+    write_atomically(path, encode_png(image))

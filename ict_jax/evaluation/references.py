@@ -17,9 +17,9 @@ from ict_jax.evaluation.features import (
     read_npz,
 )
 from ict_jax.evaluation.metrics.frechet import Moments, MomentSums
-from ict_jax.runtime.console import not_essential, progress
+from ict_jax.runtime.console import best_effort, progress_reporter
 from ict_jax.runtime.processes import all_processes
-from ict_jax.runtime.storage import cache_directory, to_path, write_at_once
+from ict_jax.runtime.storage import cache_directory, to_path, write_atomically
 
 MAX_FEATURES = 10_000
 """Real images whose features are kept, for kernel distance, precision and recall."""
@@ -67,8 +67,8 @@ def compute_reference(name: str, data: Examples, extract: FeatureExtractor) -> R
     if arrays is None or not in_all:
         arrays = _compute(data, extract)
         # By every process: each host has a cache of its own.
-        with not_essential(f"statistics of the reference, {path},"):
-            write_at_once(path, encode_npz(arrays))
+        with best_effort(f"statistics of the reference, {path},"):
+            write_atomically(path, encode_npz(arrays))
     moments = Moments(arrays["mean"], arrays["covariance"])
     return Reference(name, digest, data.size, moments, arrays["features"], extract)
 
@@ -80,7 +80,7 @@ def _choose_kept(size: int) -> np.ndarray:
 
 def _compute(data: Examples, extract: FeatureExtractor) -> dict[str, np.ndarray]:
     chosen = np.isin(np.arange(data.size), _choose_kept(data.size))
-    on_progress = progress("features of real images")
+    on_progress = progress_reporter("features of real images")
     sums, kept, done = None, [], 0
     for images in image_batches(data, BATCH_SIZE):
         features = extract(images).features

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from ict_jax.runtime.storage import write_at_once
+from ict_jax.runtime.storage import write_atomically
 
 HELD_OUT_FILE = "scores.json"
 DISTANCES = ("fid", "fd_")
@@ -28,8 +28,8 @@ def score_file(protocol: str) -> str:
 
 
 def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON, as `write_at_once` does."""
-    write_at_once(path, (json.dumps(content, indent=2) + "\n").encode())
+    """Write an object as indented JSON, as `write_atomically` does."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def as_record(found: dict[str, Any]) -> dict[str, Any]:

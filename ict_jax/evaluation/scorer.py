@@ -15,9 +15,9 @@ from ict_jax.evaluation.against_set import AgainstSet
 from ict_jax.evaluation.features import Collected, concatenate, encode_npz, read_npz
 from ict_jax.evaluation.held_out import HeldOut
 from ict_jax.evaluation.sampler import Sampler
-from ict_jax.runtime.console import progress
+from ict_jax.runtime.console import progress_reporter
 from ict_jax.runtime.processes import all_processes, broadcast_from_main, is_main, wait_for_all
-from ict_jax.runtime.storage import write_at_once
+from ict_jax.runtime.storage import write_atomically
 from ict_jax.training.parallel import fingerprint_of
 from ict_jax.training.state import Params
 
@@ -80,7 +80,7 @@ class Scorer:
           Diverged: a sample is not finite.
           NotSaved: a part cannot be written.
         """
-        count, on_progress = len(self.seeds), progress(f"samples at {list(sigmas)}")
+        count, on_progress = len(self.seeds), progress_reporter(f"samples at {list(sigmas)}")
 
         def draw(start: int, stop: int) -> Collected:
             drawn, done = [], start
@@ -104,7 +104,7 @@ class Scorer:
                 part = draw(start, stop)
                 if is_main():
                     arrays = {k: v for k, v in part._asdict().items() if v is not None}
-                    write_at_once(path, encode_npz(arrays))
+                    write_atomically(path, encode_npz(arrays))
                 wait_for_all("part of the samples")
             parts.append(part)
         return concatenate(parts)
@@ -144,7 +144,7 @@ class Scorer:
         """Write the kept images as `arr_0` of an .npz, as ADM does; call in all processes."""
         images: Any = self.samples(sigmas).images
         if is_main():
-            write_at_once(path, encode_npz({"arr_0": images}))
+            write_atomically(path, encode_npz({"arr_0": images}))
 
     def clear(self, sigmas: Sequence[float]) -> None:
         """Remove the samples kept at these noise levels."""

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from ict_jax.checkpoints import load_ema
 from ict_jax.checkpoints.interop.lpips import read_lpips
-from ict_jax.checkpoints.store import from_newest
 from ict_jax.config.compare import check_start
 from ict_jax.config.objective import DIFFUSION_FROM, lpips_files, source_checkpoints
 from ict_jax.config.training import build_init_state
@@ -36,7 +35,7 @@ def restore_or_init(run: Run) -> Progress:
         say(f"resuming from step {step:,}")
         return progress
 
-    restored = from_newest(run.checkpoints, restore)
+    restored = run.checkpoints.read_newest(restore)
     if restored is not None:
         return restored
     loaded = load_trained(run, abstract.state.ema_params)

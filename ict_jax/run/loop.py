@@ -28,9 +28,10 @@ from ict_jax.run.log import check_metrics
 from ict_jax.run.setup import Checked, Progress, Run, check, open_run
 from ict_jax.runtime import processes
 from ict_jax.runtime.chips import find_chip
-from ict_jax.runtime.console import format_secs, not_essential, say
+from ict_jax.runtime.console import best_effort, format_secs, say
+from ict_jax.runtime.locks import locked_directory
 from ict_jax.runtime.preemption import Interrupted, StopSignal
-from ict_jax.runtime.storage import locked_directory, to_path
+from ict_jax.runtime.storage import to_path
 from ict_jax.training import parallel
 from ict_jax.training.flops import count_flops
 from ict_jax.training.state import Params
@@ -67,7 +68,7 @@ def train(config: Config, workdir: str | os.PathLike) -> None:
             run.checkpoints.require_saved(sizes_of(config).total_steps)
             if run.evaluator.at_end:
                 run.log.flush()
-                stop.nothing_to_lose()
+                stop.stop_without_saving()
                 write_scores(run, progress)
         finally:
             stop.saved = False
@@ -123,7 +124,7 @@ def run_steps(run: Run, progress: Progress, stop: StopSignal) -> Progress:
             pending = (step, progress.window)
             window = parallel.init_on_mesh(empty_metrics, run.mesh)
             progress = Progress(progress.state, window)
-        stopping = stop.due(step) and step < total
+        stopping = stop.should_stop(step) and step < total
         draw_now = _due(step, log.samples_every_steps) or step == total
         score_now = _due(step, run.evaluator.every_steps)
         save_now = _due(step, checkpoints.every_steps) or score_now or step == total
@@ -171,7 +172,7 @@ def write_samples(run: Run, ema_params: Params, step: int) -> None:
     """Write grids of samples of fixed seeds, as PNG and for TensorBoard."""
     grids = run.evaluator.grids(ema_params)
     if processes.is_main():
-        with not_essential("sample grids"):
+        with best_effort("sample grids"):
             for name, image in grids.items():
                 save_png(run.workdir / "samples" / f"{name}_{step:08d}.png", image)
     run.log.write_images(step, grids)

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from ict_jax.runtime.storage import failures, write_at_once
+from ict_jax.runtime.storage import io_errors, write_atomically
 
 FILE = "environment.json"
 PACKAGES = ("ict_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -32,14 +32,14 @@ def record_start(workdir: epath.Path, *, step: int, devices: str) -> None:
         "versions": {name: _version(name) for name in PACKAGES},
     }
     starts = [*read_starts(workdir), start]
-    write_at_once(workdir / FILE, f"{json.dumps(starts, indent=2)}\n".encode())
+    write_atomically(workdir / FILE, f"{json.dumps(starts, indent=2)}\n".encode())
 
 
 def read_starts(workdir: epath.Path) -> list[dict[str, Any]]:
     """Read the starts of a run, oldest first; none if they cannot be read."""
     try:
         starts = json.loads((workdir / FILE).read_text())
-    except (*failures(), ValueError):
+    except (*io_errors(), ValueError):
         return []
     return [s for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
 

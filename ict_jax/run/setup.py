@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ict_jax.checkpoints import locate
 from ict_jax.checkpoints.directory import DIRECTORY
 from ict_jax.checkpoints.interop.lpips import check_lpips_files
-from ict_jax.checkpoints.store import Checkpoints, from_newest
+from ict_jax.checkpoints.store import Checkpoints
 from ict_jax.config.check import check_run
 from ict_jax.config.compare import differing_keys
 from ict_jax.config.objective import lpips_files, source_checkpoints
@@ -27,7 +27,7 @@ from ict_jax.run.log import RunLog
 from ict_jax.run.provenance import record_start
 from ict_jax.runtime.console import say
 from ict_jax.runtime.processes import all_or_none, is_main
-from ict_jax.runtime.storage import writable_directory, write_at_once
+from ict_jax.runtime.storage import writable_directory, write_atomically
 from ict_jax.training.state import TrainState
 from ict_jax.training.step import Metrics
 
@@ -105,7 +105,7 @@ def open_run(checked: Checked, workdir: epath.Path) -> Run:
                 config, "logging", RunLog, workdir, sizes.total_steps, sizes.batch_size
             )
             if is_main():
-                write_at_once(workdir / "config.json", f"{text}\n".encode())
+                write_atomically(workdir / "config.json", f"{text}\n".encode())
                 step = checkpoints.latest_step() or 0
                 record_start(workdir, step=step, devices=describe_devices(mesh))
                 first = batches(0, slice(evaluator.grids.num_images))["image"]
@@ -125,7 +125,7 @@ def check_sources(config: Config) -> None:
 
 def refuse_changed_config(config: Config, checkpoints: Checkpoints) -> None:
     """Raise `ArgumentError` if the newest readable checkpoint has another config."""
-    old = from_newest(checkpoints, checkpoints.config)
+    old = checkpoints.read_newest(checkpoints.config)
     if old is None:
         return
     # As the stored one is read: JSON turns tuples into lists.

@@ -13,7 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from ict_jax.evaluation.grids import encode_png
-from ict_jax.runtime.console import format_secs, not_essential, say
+from ict_jax.runtime.console import best_effort, format_time_left, say
 from ict_jax.runtime.storage import is_remote
 
 UPLOAD_SECS = 120  # between uploads of TensorBoard events to a bucket
@@ -60,7 +60,7 @@ class EventWriter:
     @contextlib.contextmanager
     def _new_file_on_failure(self) -> Iterator[None]:
         written = False
-        with not_essential("TensorBoard events"):
+        with best_effort("TensorBoard events"):
             yield
             written = True
         if not written:
@@ -106,7 +106,7 @@ class ProgressWriter:
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Print the report of a step."""
         rate = scalars["perf/steps_per_sec"]
-        left = format_secs((self._total_steps - step) / rate)
+        left = format_time_left(self._total_steps - step, rate)
         share, levels = scalars.get("perf/utilisation"), scalars.get("train/num_scales")
         say(
             f"step {step:>7,}/{self._total_steps:,}  "
@@ -114,5 +114,5 @@ class ProgressWriter:
             + f"loss {scalars['train/loss']:8.4f}  "
             f"{scalars['perf/images_per_sec']:>7,.0f} images/s  "
             + ("" if share is None else f"{share:.0%} of peak  ")
-            + f"{left} left"
+            + left
         )

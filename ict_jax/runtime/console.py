@@ -1,62 +1,65 @@
-"""What is said on the console."""
+"""Progress lines and warnings on stdout."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 
 from ict_jax.core.errors import NotSaved
-from ict_jax.runtime.storage import failures
+from ict_jax.runtime.storage import io_errors
 
-TOLD_EVERY_SECS = 15
+REPORT_EVERY_SECS = 15
 
 
 def format_secs(secs: float) -> str:
-    """3725 -> '1h02m'; below an hour '2m05s'."""
+    """Format 3725 as '1h02m' and 125 as '2m05s'."""
     minutes, seconds = divmod(round(secs), 60)
     if minutes < 60:
         return f"{minutes}m{seconds:02d}s"
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
+def format_time_left(remaining: float, per_sec: float) -> str:
+    """Format the time that the remaining items take at a rate, as '2m05s left'."""
+    return f"{format_secs(remaining / per_sec)} left"
+
+
 _silent = False
 
 
 def silence() -> None:
-    """Lets `say` print nothing from here on: another process of the job does."""
+    """Make `say` print nothing from now on, since another process of the job prints."""
     global _silent
     _silent = True
 
 
-@contextlib.contextmanager
-def not_essential(what: str) -> Iterator[None]:
-    """A failure to write in it, on a full disk for instance, is said and no more."""
-    try:
-        yield
-    except (*failures(), NotSaved) as error:
-        say(f"WARNING: {what} could not be written ({error}); going on without")
-
-
 def say(text: str) -> None:
-    """Prints a line of progress at once; where that is impossible, on a full disk, it is lost."""
+    """Print a line at once; drop it if stdout cannot be written to, as on a full disk."""
     if not _silent:
         with contextlib.suppress(OSError):
             print(text, flush=True)
 
 
-def progress(what: str) -> Callable[[int, int], None]:
-    """Says now and then how many are done, how fast, and how long the rest takes."""
-    started = told = time.monotonic()
-    first: int | None = None
+@contextlib.contextmanager
+def best_effort(what: str) -> Iterator[None]:
+    """Turn a failure to write `what` into a warning."""
+    try:
+        yield
+    except (*io_errors(), NotSaved) as error:
+        say(f"WARNING: {what} could not be written ({error}); continuing without")
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told, first
-        first = done if first is None else first
+
+def progress_reporter(what: str) -> Callable[[int, int], None]:
+    """Return `on_progress(done, total)`, which regularly prints count, rate and time left."""
+    started = last = time.monotonic()
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal last
         now = time.monotonic()
-        if now - told < TOLD_EVERY_SECS and done < total:
+        if now - last < REPORT_EVERY_SECS and done < total:
             return
-        told = now
+        last = now
         rate = done / (now - started)
-        left = format_secs((total - done) / rate)
-        say(f"{what}: {done:>7,}/{total:,}  {rate:,.1f} images/s  {left} left")
+        left = format_time_left(total - done, rate)
+        say(f"{what}: {done:>7,}/{total:,}  {rate:,.1f} images/s  {left}")
 
-    return tell
+    return on_progress

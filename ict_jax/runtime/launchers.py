@@ -1,5 +1,6 @@
-"""Which processes a job has, as the launchers say it in the environment."""
+"""Detection of a job's processes from the environment that its launcher sets."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from importlib import util
@@ -9,28 +10,25 @@ from typing import Any
 from ict_jax.core.errors import require
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""Environment of processes that are started by hand: host:port of process 0, count, index."""
+"""Variables of processes that are started by hand: host:port of process 0, count, index."""
 
 PEER_TIMEOUT = "ICT_PEER_TIMEOUT_SECS"
-"""Environment variable: seconds to wait for the other processes at the start; default 300."""
+"""Environment variable: seconds to wait for the other processes at startup; default 300."""
 
 LONGEST_PEER_TIMEOUT_SECS = 86_400
 
 
 def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` is called with; None where there is one process.
+    """Return the arguments of `jax.distributed.initialize`, or None for a single process.
 
-    Args:
-      environment: as `os.environ`. In this order count: `EXPLICIT`, Open MPI, SLURM, TPU.
-
-    Raises:
-      ArgumentError: several processes were asked for and the variables do not tell them apart.
+    The variables count in this order: `EXPLICIT`, Open MPI, SLURM, TPU. Raise `ArgumentError` if
+    they request several processes and do not tell them apart.
     """
     if any(environment.get(name) for name in EXPLICIT[1:]):
         return _explicit(environment)
-    if whole(environment, "OMPI_COMM_WORLD_SIZE", 1) > 1:
+    if read_int(environment, "OMPI_COMM_WORLD_SIZE", 1) > 1:
         return _open_mpi(environment)
-    if "SLURM_JOB_ID" in environment and whole(environment, "SLURM_NTASKS", 1) > 1:
+    if "SLURM_JOB_ID" in environment and read_int(environment, "SLURM_NTASKS", 1) > 1:
         return _slurm(environment)
     if _is_tpu_job(environment):
         return {}
@@ -43,9 +41,9 @@ def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
 def _explicit(environment: Mapping[str, str]) -> dict[str, Any] | None:
     missing = [name for name in EXPLICIT if not environment.get(name)]
     require(not missing, f"{missing} are not set; set all of {list(EXPLICIT)} or none.")
-    count, index = (whole(environment, name) for name in EXPLICIT[1:])
+    count, index = (read_int(environment, name) for name in EXPLICIT[1:])
     _check_index(index, count, EXPLICIT[2], EXPLICIT[1])
-    return None if count == 1 else _found(_address(environment), count, index)
+    return None if count == 1 else _arguments(_address(environment), count, index)
 
 
 def _check_index(index: int, count: int, index_name: str, count_name: str) -> None:
@@ -57,7 +55,6 @@ def _check_index(index: int, count: int, index_name: str, count_name: str) -> No
 
 
 def _address(environment: Mapping[str, str]) -> str | None:
-    """The address of process 0, None if it is not set."""
     address = environment.get(EXPLICIT[0])
     host, colon, port = (address or "").rpartition(":")
     require(
@@ -68,23 +65,23 @@ def _address(environment: Mapping[str, str]) -> str | None:
     return address or None
 
 
-def _found(address: str | None, count: int, index: int) -> dict[str, Any]:
+def _arguments(address: str | None, count: int, index: int) -> dict[str, Any]:
     return {"coordinator_address": address, "num_processes": count, "process_id": index}
 
 
 def _open_mpi(environment: Mapping[str, str]) -> dict[str, Any]:
     names = [f"OMPI_COMM_WORLD_{name}" for name in ("SIZE", "RANK", "LOCAL_SIZE", "LOCAL_RANK")]
-    count, index, on_node, local = (whole(environment, name) for name in names)
+    count, index, on_node, local = (read_int(environment, name) for name in names)
     _check_index(index, count, names[1], names[0])
     _check_index(local, on_node, names[3], names[2])
     address = _address(environment)
     require(
         address is not None or "OMPI_MCA_orte_hnp_uri" in environment,
-        f"this Open MPI does not tell where its first process is; set {EXPLICIT[0]}=HOST:PORT of "
+        f"this Open MPI does not say where its first process is; set {EXPLICIT[0]}=HOST:PORT of "
         "that host for all processes (mpirun -x).",
     )
     return {
-        **_found(address, count, index),
+        **_arguments(address, count, index),
         "cluster_detection_method": "ompi",
         "local_device_ids": local_gpus(environment, local, on_node),
     }
@@ -97,9 +94,9 @@ def _slurm(environment: Mapping[str, str]) -> dict[str, Any]:
         "start it with srun.",
     )
     _address(environment)
-    count, index = whole(environment, "SLURM_NTASKS"), whole(environment, "SLURM_PROCID")
+    count, index = read_int(environment, "SLURM_NTASKS"), read_int(environment, "SLURM_PROCID")
     _check_index(index, count, "SLURM_PROCID", "SLURM_NTASKS")
-    # As in 4(x2),3: four tasks on each of the first two nodes, three on the last.
+    # 4(x2),3 means four tasks on each of the first two nodes and three on the last.
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "1")
     counts = []
     for on_each, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
@@ -108,31 +105,23 @@ def _slurm(environment: Mapping[str, str]) -> dict[str, Any]:
         bool(counts) and min(counts) > 0,
         f"SLURM_STEP_TASKS_PER_NODE={tasks!r} must be as 4(x2),3; start this with srun.",
     )
-    node = whole(environment, "SLURM_NODEID", 0)
-    local = whole(environment, "SLURM_LOCALID", 0)
+    node = read_int(environment, "SLURM_NODEID", 0)
+    local = read_int(environment, "SLURM_LOCALID", 0)
     on_node = counts[min(node, len(counts) - 1)]
     _check_index(local, on_node, "SLURM_LOCALID", "the tasks of this node")
-    if environment.get("SLURM_GPUS_PER_TASK"):  # SLURM has bound each task to its own
+    if environment.get("SLURM_GPUS_PER_TASK"):  # SLURM has bound each task to its own GPUs
         local, on_node = 0, 1
     gpus = local_gpus(environment, local, on_node)
     return {"cluster_detection_method": "slurm", "local_device_ids": gpus}
 
 
 def local_gpus(environment: Mapping[str, str], local: int, on_node: int) -> list[int] | None:
-    """Which of the GPUs that a process sees are its own: an equal share of them, in order.
+    """Assign process `local` of those on a node an equal share of the visible GPUs, in order.
 
-    JAX alone would give one GPU to each process, whatever there is.
-
-    Args:
-      environment: as `os.environ`.
-      local: index of the process among those of its node.
-      on_node: processes on the node.
+    JAX by itself would give each process one GPU, however many there are.
 
     Returns:
-      Indices among the visible GPUs; None without GPUs, or where JAX_LOCAL_DEVICE_IDS says it.
-
-    Raises:
-      ArgumentError: the GPUs cannot be shared out equally.
+      Indices among the visible GPUs; None without GPUs, or if JAX_LOCAL_DEVICE_IDS is set.
     """
     if environment.get("JAX_LOCAL_DEVICE_IDS"):
         return None
@@ -141,7 +130,7 @@ def local_gpus(environment: Mapping[str, str], local: int, on_node: int) -> list
         count = len(list(Path("/dev").glob("nvidia[0-9]*")))
     else:
         count = _count_visible(visible)
-    if count < on_node:  # the launcher has bound each process to its own
+    if count < on_node:  # the launcher has bound each process to its own GPUs
         return list(range(count)) or None
     require(
         count % on_node == 0,
@@ -153,23 +142,19 @@ def local_gpus(environment: Mapping[str, str], local: int, on_node: int) -> list
 
 
 def _count_visible(visible: str) -> int:
-    """GPUs named by CUDA_VISIBLE_DEVICES; CUDA sees those before the first that is none."""
-    count = 0
-    for name in visible.split(","):
-        if not re.fullmatch(r"\d+|GPU-.+|MIG-.+", name.strip()):
-            break
-        count += 1
-    return count
+    """Count the GPUs in CUDA_VISIBLE_DEVICES; CUDA ignores all after the first invalid one."""
+    names = map(str.strip, visible.split(","))
+    return len(list(itertools.takewhile(re.compile(r"\d+|GPU-.+|MIG-.+").fullmatch, names)))
 
 
 def _is_tpu_job(environment: Mapping[str, str]) -> bool:
-    """Whether JAX should look up the workers of a TPU slice."""
+    """Return whether JAX should look up the workers of a TPU slice."""
     if environment.get("JAX_PLATFORMS") == "cpu" and not environment.get("JAX_FORCE_TPU_INIT"):
         return False
     hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
     if hosts is not None:  # GKE
         return "," in hosts or (environment.get("MEGASCALE_NUM_SLICES") or "1") != "1"
-    # JAX sets TPU_SKIP_MDS_QUERY where it is imported and sees no TPU: this is a TPU VM.
+    # Importing JAX sets TPU_SKIP_MDS_QUERY if it sees no TPU; without it this is a TPU VM.
     return "TPU_SKIP_MDS_QUERY" not in environment and _has_libtpu()
 
 
@@ -177,24 +162,16 @@ def _has_libtpu() -> bool:
     return util.find_spec("libtpu") is not None
 
 
-def whole(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
-    """A variable as a whole number; where it is empty or not set, the default.
-
-    Raises:
-      ArgumentError: it is none.
-    """
+def read_int(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """Return a variable as an integer, or the default if it is empty or not set."""
     text = environment.get(name) or ("" if default is None else str(default))
     require(text.isdecimal(), f"{name}={text!r} must be a whole number; check the launcher.")
     return int(text)
 
 
 def peer_timeout(environment: Mapping[str, str]) -> int:
-    """Seconds to wait for the other processes.
-
-    Raises:
-      ArgumentError: less than 1, or more than a day.
-    """
-    secs = whole(environment, PEER_TIMEOUT, 300)
+    """Return the seconds to wait for the other processes, from 1 to a day."""
+    secs = read_int(environment, PEER_TIMEOUT, 300)
     require(
         1 <= secs <= LONGEST_PEER_TIMEOUT_SECS,
         f"{PEER_TIMEOUT}={secs} must be at least 1 and at most {LONGEST_PEER_TIMEOUT_SECS}; the "

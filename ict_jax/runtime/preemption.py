@@ -1,4 +1,4 @@
-"""Stopping a run on request, after it has saved."""
+"""Stopping a run on request, after it has saved a checkpoint."""
 
 import itertools
 import os
@@ -15,104 +15,90 @@ from ict_jax.runtime import processes
 from ict_jax.runtime.console import say
 
 EXIT_CODE = 75  # EX_TEMPFAIL: run the same command again
-"""Of a process that was asked to stop and has saved."""
+"""Exit code of a process that has saved and stopped on request."""
 
 LATER = "stopped after the last step was saved; to score the run, run the same command again."
 
 
 class Interrupted(RuntimeError):
-    """The run was asked to stop (SIGTERM or Ctrl-C) and its state is saved."""
+    """The run was asked to stop (SIGTERM or Ctrl-C) and has saved its state."""
 
 
 class StopSignal:
-    """Within it, SIGTERM and Ctrl-C ask the run to stop; a second Ctrl-C interrupts at once.
+    """Context in which SIGTERM and Ctrl-C ask the run to stop; a second Ctrl-C interrupts it.
 
-    While `saved` is true there is nothing to lose, and the request raises `Interrupted` itself;
-    one of several processes ends at once, with all others, since it may be waiting for them.
+    While `saved` is true there is nothing to lose, and a request raises `Interrupted` at once. Of
+    several processes, which may be waiting for each other, all exit instead.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self.saved = False
-        self._agreement: Agreement | None = None
+        self._agreement: StopAgreement | None = None
         self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._handle)
+            except ValueError:  # only the main thread can handle signals
+                logging.warning("not in the main thread: %s will not save", number.name)
+        if jax.process_count() > 1:
+            self._agreement = StopAgreement(self._exit_if_saved)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._previous.items():
+            if handler is not None:  # one that was not set from Python cannot be restored
+                signal.signal(number, handler)
+        if self._agreement is not None:
+            self._agreement.close()
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.saved and self._agreement is None:
-            self.stop_here()
+            raise Interrupted(LATER)
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
         say(f"{signal.Signals(number).name}: finishing this step and saving")
 
-    def due(self, step: int) -> bool:
-        """Whether to save after this step and stop; to be asked after every step."""
-        return self.requested if self._agreement is None else self._agreement.due(step)
+    def should_stop(self, step: int) -> bool:
+        """Return whether to save and stop after this step; to be called after every step."""
+        return self.requested if self._agreement is None else self._agreement.should_stop(step)
 
-    def nothing_to_lose(self) -> None:
-        """From here on a request stops the run at once."""
+    def stop_without_saving(self) -> None:
+        """Stop at once on a request from now on, since everything is saved."""
         self.saved = True
         if self._agreement is not None:
-            if self._agreement.asked:
-                self._leave()
+            if self._agreement.reached:
+                self._exit_if_saved()
         elif self.requested:
-            self.stop_here()
+            raise Interrupted(LATER)
 
-    def stop_here(self) -> None:
-        """Raises `Interrupted` for a run that is trained and saved, but not scored."""
-        raise Interrupted(LATER)
-
-    def _leave(self) -> None:
-        processes.exit_now(EXIT_CODE, f"interrupted: {LATER}")
-
-    def _asked(self) -> None:
-        """Called in the agreement's thread."""
+    def _exit_if_saved(self) -> None:
         if self.saved:
-            self._leave()
-
-    def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._catch(number)
-        if jax.process_count() > 1:
-            self._agreement = Agreement(self._asked)
-        return self
-
-    def _catch(self, number: signal.Signals) -> None:
-        try:
-            before = signal.signal(number, self._handle)
-        except ValueError:  # signals can only be handled in the main thread
-            logging.warning("not in the main thread: %s will not save", number.name)
-        else:
-            self._previous.setdefault(number, before)
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._previous.items():
-            if handler is not None:  # one that was not set from Python cannot be set back
-                signal.signal(number, handler)
-        if self._agreement is not None:
-            self._agreement.close()
+            processes.exit_now(EXIT_CODE, f"interrupted: {LATER}")
 
 
-class Agreement:
-    """By which several processes stop after the same step, when one of them gets a signal.
+class StopAgreement:
+    """Agreement of several processes to stop after the same step once one of them gets a signal.
 
-    A thread of each listens to the signals of its process, even while the main thread waits for
-    the devices, and asks JAX's coordination service whether another process got one. Then all
-    tell each other the steps that they have come to, and stop after the next one.
+    A thread of each process listens to its signals, even while the main thread waits for the
+    devices, and asks JAX's coordination service whether another process got one. All then exchange
+    the steps that they have reached, and stop after the next one.
+
+    `jax.experimental.multihost_utils.reached_preemption_sync_point` agrees in the same way, but
+    only on SIGTERM, which it takes from Python's handlers, and only while steps are made.
     """
 
     POLL_SECS = 0.5
     WAIT_SECS = 600
     _numbers = itertools.count()
 
-    def __init__(self, on_asked: Callable[[], None]):
-        """Starts to listen.
-
-        Args:
-          on_asked: called in the thread once a process was asked to stop and a step is agreed on.
-        """
-        self.asked = False
-        self._on_asked = on_asked
+    def __init__(self, on_agreement: Callable[[], None]):
+        """Start to listen; `on_agreement` is called in the thread once a step is agreed on."""
+        self.reached = False
+        self._on_agreement = on_agreement
         self._key = f"ict_jax/stop/{next(self._numbers)}"
         self._lock = threading.Lock()
         self._step = 0
@@ -121,19 +107,19 @@ class Agreement:
         os.set_blocking(self._signals, False)
         try:
             self._previous = signal.set_wakeup_fd(self._signals, warn_on_full_buffer=False)
-        except ValueError:  # not in the main thread, which has been said
+        except ValueError:  # not in the main thread, of which StopSignal warns
             self._previous = None
         self._thread = threading.Thread(target=self._listen, name="stop", daemon=True)
         self._thread.start()
 
-    def due(self, step: int) -> bool:
-        """Whether to stop after this step."""
-        with self._lock:  # is held while the processes agree
+    def should_stop(self, step: int) -> bool:
+        """Return whether to stop after this step."""
+        with self._lock:  # waits while the processes agree
             self._step = step
             return self._last is not None and step >= self._last
 
     def close(self) -> None:
-        """Listens no longer."""
+        """Stop listening."""
         if self._previous is not None:
             signal.set_wakeup_fd(self._previous)
         os.write(self._signals, b"\0")
@@ -141,7 +127,7 @@ class Agreement:
 
     def _listen(self) -> None:
         client = processes.coordination_client()
-        while not self.asked:
+        while not self.reached:
             ready, _, _ = select.select([self._received], [], [], self.POLL_SECS)
             received = os.read(self._received, 64) if ready else b""
             if 0 in received:
@@ -150,11 +136,11 @@ class Agreement:
                 client.key_value_set(self._key, "asked", allow_overwrite=True)
             try:
                 client.key_value_try_get(self._key)
-            except jax.errors.JaxRuntimeError:  # nobody was asked
+            except jax.errors.JaxRuntimeError:  # no process was asked to stop
                 continue
             self._agree(client)
-            self.asked = True
-        self._on_asked()
+            self.reached = True
+        self._on_agreement()
 
     def _agree(self, client: Any) -> None:
         with self._lock:

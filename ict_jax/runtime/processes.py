@@ -1,7 +1,4 @@
-"""What the processes of one job do together: find each other, agree, tell one that speaks.
-
-JAX's own multi-controller runtime does the work; a cluster's launcher starts the processes.
-"""
+"""Joining and coordinating the processes of a job, which a cluster's launcher starts."""
 
 import contextlib
 import os
@@ -22,42 +19,35 @@ from jax.experimental import multihost_utils
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.runtime import console
 from ict_jax.runtime.launchers import PEER_TIMEOUT, job_arguments, peer_timeout
-from ict_jax.runtime.storage import failures
+from ict_jax.runtime.storage import io_errors
 
-HEARTBEAT_TIMEOUT_SECS = 60
-"""A process that is not heard of for so long counts as dead, and the others stop."""
+HEARTBEAT_TIMEOUT_SECS = 60  # after which a silent process counts as dead, and the others stop
+SHUTDOWN_TIMEOUT_SECS = 20  # for which a failed process waits for the others to end with it
+EXIT_BARRIER_SECS = 10  # for which processes that exit at once wait for each other
+VISIBLE_SECS = 20  # after which all processes see a file written to a shared disk
 
-SHUTDOWN_TIMEOUT_SECS = 20
-"""A process that ends with an error waits so long for the others to end with it."""
-
-LEAVING_SECS = 10
-"""Processes that leave at once wait so long for each other."""
-
-SEEN_SECS = 20
-"""What one process has written to a shared disk, the others see within this time."""
-
-LEFT = 71  # EX_OSERR
-"""Exit code of a process whose job is not, or no longer, whole."""
+EXIT_JOB_BROKEN = 71  # EX_OSERR
+"""Exit code of a process whose job is not complete, or no longer."""
 
 
 def initialize() -> None:
-    """Joins the job that this process was started in; nothing on a single host.
+    """Join the job that this process was started in; do nothing for a single process.
 
-    To be called before anything else of JAX. Only the first process prints progress from here on.
-    SIGTERM is left as it is: JAX's preemption service, which would catch it, is switched off.
+    To be called before any other JAX function. From then on only process 0 prints progress.
+    JAX's preemption service, which would catch SIGTERM, is switched off.
 
     Raises:
       ArgumentError: the environment does not say which processes there are.
 
-    Exits with 71 and one sentence when the others do not come in time.
+    Exits with 71 and one sentence if the others do not come in time.
     """
     arguments = job_arguments(os.environ)
     if arguments is None:
         return
     timeout_secs = peer_timeout(os.environ)
-    given_up = threading.Timer(timeout_secs, _give_up, (timeout_secs, arguments))
-    given_up.daemon = True
-    given_up.start()
+    timer = threading.Timer(timeout_secs, _give_up, (timeout_secs, arguments))
+    timer.daemon = True
+    timer.start()
     try:
         jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(
@@ -72,51 +62,43 @@ def initialize() -> None:
             "launcher's environment."
         ) from error
     finally:
-        given_up.cancel()
+        timer.cancel()
     if jax.process_index() > 0:
         console.silence()
 
 
 def _give_up(timeout_secs: int, arguments: Mapping[str, Any]) -> None:
-    """Ends the process, which waits in a call that cannot be interrupted."""
-    where = arguments.get("coordinator_address") or "the address that the cluster gives"
+    """End the process, whose main thread is in a call that cannot be interrupted."""
+    address = arguments.get("coordinator_address") or "the address that the cluster gives"
     count = arguments.get("num_processes", "the")
-    sys.stderr.write(
+    print(
         f"error: after {timeout_secs} s not all of {count} processes have come together at "
-        f"{where}; look at the logs of the others, at their numbers, each of which may be given "
-        "once, and at the network between the hosts, and start all of them again (to wait longer, "
-        f"set {PEER_TIMEOUT}).\n"
+        f"{address}; check the logs of the others, their indices, each of which may be given only "
+        "once, and the network between the hosts, and start all of them again (to wait longer, "
+        f"set {PEER_TIMEOUT}).",
+        file=sys.stderr,
+        flush=True,
     )
-    sys.stderr.flush()
-    os._exit(LEFT)
+    os._exit(EXIT_JOB_BROKEN)
 
 
 def coordination_client() -> Any:
-    """The client of JAX's coordination service, which works while the devices do not."""
+    """Return the client of JAX's coordination service, which works while the devices are busy."""
     from jax._src import distributed  # it has no public name
 
     return distributed.global_state.client
 
 
-def process_count() -> int:
-    """Processes of the job."""
-    return jax.process_count()
-
-
 def is_main() -> bool:
-    """Whether this process is the one that prints and writes."""
+    """Return whether this is process 0, which prints and writes."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def all_or_none(elsewhere: ArgumentError | None = None) -> Iterator[None]:
-    """What is done in it succeeds in all processes or raises in all of them.
+    """Raise in all processes if the body fails in any of them.
 
-    Args:
-      elsewhere: what is raised in the others where nothing but errors of its class occurred.
-
-    Raises:
-      ArgumentError: it failed in another process.
+    The others raise `elsewhere` if all errors are of its class, otherwise `ArgumentError`.
     """
     if jax.process_count() == 1:
         yield
@@ -126,8 +108,7 @@ def all_or_none(elsewhere: ArgumentError | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         failure = error
-    of_class = elsewhere is not None and isinstance(failure, type(elsewhere))
-    kind = 0 if failure is None else 1 if of_class else 2
+    kind = 0 if failure is None else 1 if isinstance(failure, type(elsewhere)) else 2
     kinds = np.asarray(multihost_utils.process_allgather(np.int32(kind)))
     if failure is not None and kind == kinds.max():
         raise failure
@@ -136,49 +117,50 @@ def all_or_none(elsewhere: ArgumentError | None = None) -> Iterator[None]:
     failed = np.flatnonzero(kinds == 2)
     require(
         not len(failed),
-        f"process {failed[:1]} of this job stopped with an error; see what it says, mend it and "
-        "start all processes again.",
+        f"process {failed[:1]} of this job stopped with an error; see its message, fix the cause "
+        "and start all processes again.",
     )
 
 
 @contextlib.contextmanager
 def exit_on_error() -> Iterator[None]:
-    """An unforeseen error in it ends a process of several at once, so that the others notice.
+    """End one of several processes at once on an unexpected error, so that the others notice.
 
-    A process that leaves in order would wait for the others, and they for it.
+    A process that exits normally would wait for the others, and they for it.
     """
     try:
         yield
     except Exception as error:
-        if _leaving.is_set():  # so are the others, which may be what went wrong
-            time.sleep(2 * LEAVING_SECS)
-        foreseen = type(error).__module__.startswith("ict_jax.")
-        if jax.process_count() == 1 or foreseen:
+        if _exiting.is_set():  # the others exit too, which may have caused the error
+            time.sleep(2 * EXIT_BARRIER_SECS)
+        expected = type(error).__module__.startswith("ict_jax.")
+        if jax.process_count() == 1 or expected:
             raise
         traceback.print_exc()
-        sys.stderr.write(
+        print(
             f"error: process {jax.process_index()} of {jax.process_count()} cannot go on; if a "
-            "connection was lost, another process died first: see what it says. To go on from the "
-            "last checkpoint, start all of them again.\n"
+            "connection was lost, another process died first: see its message. To resume from the "
+            "last checkpoint, start all processes again.",
+            file=sys.stderr,
+            flush=True,
         )
-        sys.stderr.flush()
-        os._exit(LEFT)
+        os._exit(EXIT_JOB_BROKEN)
 
 
-_leaving = threading.Event()
+_exiting = threading.Event()
 
 
-def exit_now(exit_code: int, sentence: str) -> None:
-    """Says a sentence and ends this process, without waiting in order for what the others do.
+def exit_now(exit_code: int, message: str) -> None:
+    """Print a message and end this process without JAX's shutdown.
 
-    To be called in all processes, from any thread; one that has not come after `LEAVING_SECS` is
-    left behind.
+    To be called in all processes, from any thread; those that take longer than `EXIT_BARRIER_SECS`
+    are left behind.
     """
-    _leaving.set()
+    _exiting.set()
     with contextlib.suppress(jax.errors.JaxRuntimeError):
-        coordination_client().wait_at_barrier("ict_jax/leave", LEAVING_SECS * 1000)
-    for stream, text in ((sys.stderr, f"{sentence}\n"), (sys.stdout, "")):
-        with contextlib.suppress(OSError):  # it may be on the disk that is full
+        coordination_client().wait_at_barrier("ict_jax/leave", EXIT_BARRIER_SECS * 1000)
+    for stream, text in ((sys.stderr, f"{message}\n"), (sys.stdout, "")):
+        with contextlib.suppress(OSError):  # it may be a file on a full disk
             stream.write(text)
             stream.flush()
     if is_main():  # whose end would abort the others
@@ -187,13 +169,13 @@ def exit_now(exit_code: int, sentence: str) -> None:
 
 
 def require_agreement(values: Mapping[str, str]) -> None:
-    """Raises `ArgumentError` unless all processes have the same texts; keys say what they are."""
+    """Raise `ArgumentError` unless all processes have equal values; the keys name them."""
     if jax.process_count() == 1:
         return
     sums = np.array([zlib.crc32(text.encode()) for text in values.values()], np.uint32)
     gathered = multihost_utils.process_allgather(sums)
     different = [
-        what for what, column in zip(values, gathered.T, strict=True) if len(np.unique(column)) > 1
+        name for name, column in zip(values, gathered.T, strict=True) if len(np.unique(column)) > 1
     ]
     require(
         not different,
@@ -203,15 +185,10 @@ def require_agreement(values: Mapping[str, str]) -> None:
 
 
 def require_same_directory(directory: epath.Path, what: str) -> None:
-    """Raises `ArgumentError` unless a directory is one and the same for all processes.
-
-    Args:
-      directory: exists in the first process.
-      what: its name in the message.
-    """
+    """Raise `ArgumentError` unless all processes see process 0's directory, named `what`."""
     if jax.process_count() == 1:
         return
-    # A name that nobody has looked for: that it is not there may be cached for a minute.
+    # A new name, since a network disk may cache for a minute that a file does not exist.
     number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
     token = directory / f".same_place_{number}"
     try:
@@ -220,20 +197,20 @@ def require_same_directory(directory: epath.Path, what: str) -> None:
                 token.write_text("all processes see this\n")
         with all_or_none():
             require(
-                _is_seen(token),
+                _becomes_visible(token),
                 f"{what}={directory} is not the same place for all processes of this job; give a "
                 "directory of a disk that they share, or gs://BUCKET/....",
             )
     finally:
         if is_main():
-            with contextlib.suppress(*failures()):
+            with contextlib.suppress(*io_errors()):
                 token.unlink(missing_ok=True)
 
 
-def _is_seen(path: epath.Path) -> bool:
-    deadline = time.monotonic() + SEEN_SECS
+def _becomes_visible(path: epath.Path) -> bool:
+    deadline = time.monotonic() + VISIBLE_SECS
     while time.monotonic() < deadline:
-        with contextlib.suppress(*failures()):
+        with contextlib.suppress(*io_errors()):
             if path.exists():
                 return True
         time.sleep(0.5)
@@ -241,20 +218,20 @@ def _is_seen(path: epath.Path) -> bool:
 
 
 def broadcast_from_main(value: float) -> float:
-    """The first process's value, in all processes."""
+    """Return process 0's value in all processes."""
     if jax.process_count() == 1:
         return value
     return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
 def all_processes(value: bool) -> bool:
-    """Whether it is true in all processes."""
+    """Return whether the value is true in all processes."""
     if jax.process_count() == 1:
         return value
     return bool(np.asarray(multihost_utils.process_allgather(np.bool_(value))).all())
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has come to this place."""
+    """Wait until every process has reached this call."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

@@ -22,7 +22,7 @@ from ict_jax.data import Batches, load_data, prepare
 from ict_jax.data.prepare import shards, tfds_format, tfds_official
 from ict_jax.data.preprocess import center_crop
 from ict_jax.data.sets import cifar10
-from ict_jax.runtime.storage import locked_directory
+from ict_jax.runtime.locks import locked_directory
 from tests.data.test_cifar10 import archive
 from tests.helpers import ROOT, command
 

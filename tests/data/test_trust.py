@@ -20,7 +20,6 @@ from ict_jax.data import bucket, load_data, prepare
 from ict_jax.data.prepare.imagenet import list_imagenet
 from ict_jax.data.preprocess import decode, decode_as_adm
 from ict_jax.data.sets.tfds import StoredSet
-from ict_jax.runtime.storage import contained, inside
 from tests.data.test_prepare import photos
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT
@@ -39,16 +38,16 @@ def home(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_names_that_lead_out_are_refused(name, tmp_path):
     with pytest.raises(ict_jax.ArgumentError, match=r"names .* leads out of its directory"):
-        contained(name, "a tar file")
+        safe_relative_path(name, "a tar file")
     with pytest.raises(ict_jax.ArgumentError, match="leads out of its directory"):
-        inside(tmp_path, name, "a bucket")
+        safe_join(tmp_path, name, "a bucket")
 
 
 def test_links_on_the_way_are_refused(tmp_path):
     os.symlink("/etc", tmp_path / "a")
     with pytest.raises(ict_jax.ArgumentError, match=r"a is a link, which is not followed; remove"):
-        inside(tmp_path, "a/passwd", "a bucket")
-    assert inside(tmp_path, "b/./c.png", "a bucket") == tmp_path / "b" / "c.png"
+        safe_join(tmp_path, "a/passwd", "a bucket")
+    assert safe_join(tmp_path, "b/./c.png", "a bucket") == tmp_path / "b" / "c.png"
 
 
 BUCKET = """

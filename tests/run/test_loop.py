@@ -19,7 +19,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import ict_jax
 from ict_jax import checkpoints
 from ict_jax.checkpoints import directory, integrity, store
-from ict_jax.checkpoints.store import from_newest
 from ict_jax.config import training
 from ict_jax.config.check import resolve
 from ict_jax.config.network import build_bind, build_init_params
@@ -27,7 +26,7 @@ from ict_jax.config.training import build_dataset, build_init_state, make_train_
 from ict_jax.core.errors import NotSaved
 from ict_jax.run import log, loop, setup
 from ict_jax.run.provenance import read_starts
-from ict_jax.runtime import storage
+from ict_jax.runtime import locks, storage
 from ict_jax.runtime.preemption import Interrupted
 from ict_jax.training import parallel
 from tests.helpers import smoke_config
@@ -280,7 +279,7 @@ def test_a_stop_at_the_last_step_leaves_the_scores_to_the_next_start(tmp_path, m
 
 def test_two_runs_in_one_directory_are_refused(tmp_path):
     message = rf"in use by the run with process id {os.getpid()}; wait until it ends"
-    with storage.locked_directory(tmp_path, "--workdir"):
+    with locks.locked_directory(tmp_path, "--workdir"):
         with pytest.raises(ict_jax.ArgumentError, match=message):
             loop.train(one_device(), tmp_path)
     loop.train(one_device(), tmp_path)
@@ -329,7 +328,7 @@ def test_a_checkpoint_without_a_state_is_damaged_or_of_imported_weights(copied, 
 def test_a_list_where_names_are_expected_is_damage(copied, item):
     opened, step = copied
     (step / item / "metadata").write_text("[1]")
-    with pytest.raises(DAMAGED, match=f"is damaged: {item} holds no names and values; delete that"):
+    with pytest.raises(DAMAGED, match=f"is damaged: {item} is not a JSON object; delete that"):
         opened.config(20)
 
 
@@ -338,7 +337,7 @@ def test_a_checkpoint_without_fingerprints_is_called_unchecked(copied, capsys):
     shutil.rmtree(step / "fingerprint")
     assert opened.config(20)["batch_size"] == 32
     checkpoints.load_ema(step)
-    assert "has no fingerprint: that it is whole is unchecked" in capsys.readouterr().out
+    assert "has no fingerprint: it could not be verified" in capsys.readouterr().out
 
 
 def test_a_checkpoint_made_before_a_key_was_there_is_read(copied):
@@ -375,9 +374,9 @@ def test_what_cannot_be_read_now_is_not_damaged(copied, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(integrity.ocp.Checkpointer, "restore", restore)
-    message = r"checkpoints/20 could not be read now \(.*see to its permissions and to the network"
+    message = r"checkpoints/20 could not be read now \(.*check its permissions, the network"
     with pytest.raises(OTHER, match=message):
-        from_newest(opened, opened.config)
+        opened.read_newest(opened.config)
     assert step.is_dir() and not (step.parent.parent / directory.DAMAGED).exists()
 
 
@@ -393,8 +392,8 @@ def test_a_directory_that_cannot_be_looked_at_is_not_lost(copied, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    for act in (lambda: from_newest(opened, opened.config), lambda: checkpoints.locate(step)):
-        with pytest.raises(OTHER, match=r"could not be read now \(PermissionError: .*see to its"):
+    for act in (lambda: opened.read_newest(opened.config), lambda: checkpoints.locate(step)):
+        with pytest.raises(OTHER, match=r"could not be read now \(PermissionError: .*check its"):
             act()
     assert (step / "hidden").is_dir()
 
@@ -406,14 +405,17 @@ ERRORS = [ValueError("NOT_FOUND: x"), FileNotFoundError(errno.ENOENT, "gone"), K
 def test_what_is_lost_is_damaged(copied, error):
     _, step = copied
     shutil.rmtree(step / "ema")
-    with pytest.raises(DAMAGED, match="cannot be read"), integrity.reading(storage.to_path(step)):
+    with (
+        pytest.raises(DAMAGED, match="cannot be read"),
+        integrity.translate_read_errors(storage.to_path(step)),
+    ):
         raise error
 
 
 def refused(opened, step, act, message):
     """What `act` raises calls nothing damaged, advises to delete nothing, and nothing is moved."""
     with pytest.raises(OTHER, match=message) as caught:
-        from_newest(opened, act)
+        opened.read_newest(act)
     assert type(caught.value) is OTHER and "delete" not in str(caught.value)
     assert not (step.parent.parent / directory.DAMAGED).exists()
 
@@ -423,10 +425,10 @@ def test_what_stops_a_reader_of_whole_bytes_is_no_damage(copied, error):
     opened, step = copied
 
     def read(_):
-        with integrity.reading(storage.to_path(step)):
+        with integrity.translate_read_errors(storage.to_path(step)):
             raise error
 
-    message = f"20 is whole and was not read as what it is .{type(error).__name__}"
+    message = f"20 is intact but was not read as expected .{type(error).__name__}"
     refused(opened, step, read, message)
     assert step.is_dir()
 
@@ -462,7 +464,7 @@ def test_other_dtypes_and_shapes_are_no_damage(copied, monkeypatch, dtype, shape
 
     monkeypatch.setattr("ict_jax.checkpoints.weights.build_init_params", changed)
     with jax.enable_x64(dtype == "float64"):
-        refused(opened, step, lambda _: checkpoints.load_ema(step), "20 is whole and was not read")
+        refused(opened, step, lambda _: checkpoints.load_ema(step), "20 is intact but was not read")
     monkeypatch.undo()
     checkpoints.load_ema(step)
     gc.collect()
@@ -482,7 +484,7 @@ def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_damage(copied, monk
     monkeypatch.setattr(integrity, "_is_as_saved", remove_and_read)
 
     def load(_):
-        with integrity.reading(storage.to_path(step)):
+        with integrity.translate_read_errors(storage.to_path(step)):
             raise FileNotFoundError(errno.ENOENT, "gone")
 
     refused(opened, step, load, "20 was removed while it was read, .* run the same command again")
@@ -503,7 +505,7 @@ def test_a_directory_of_checkpoints_is_never_advised_to_be_deleted(copied):
 @pytest.mark.parametrize("name", ["config.json", "data.png"])
 def test_a_directory_in_the_place_of_a_file(tmp_path, name):
     (tmp_path / name).mkdir()
-    message = rf"/{name} cannot be written \(Is a directory\); make room or mend its directory"
+    message = rf"/{name} cannot be written \(Is a directory\); make room or fix its directory"
     with pytest.raises(NotSaved, match=message):
         loop.train(one_device(), tmp_path)
 
@@ -694,7 +696,7 @@ def test_a_failed_save_is_removed_though_parts_of_it_are_still_written(tmp_path,
         return rmtree(path, *args, **kwargs)
 
     monkeypatch.setattr(type(half), "rmtree", fails_once)
-    directory.remove_half_written(half.parent)
+    directory.remove_incomplete(half.parent)
     assert failed == [half] and not half.exists()
 
 
@@ -703,8 +705,10 @@ def test_a_process_that_died_is_thought_of_where_a_save_fails(copied, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(jax, "process_count", lambda: 2)
         with pytest.raises(NotSaved, match=r"if a connection was lost, another process died"):
-            opened._failed(ValueError("Gloo AllGather failed: Connection closed by peer"))
+            opened._handle_failed_save(
+                ValueError("Gloo AllGather failed: Connection closed by peer")
+            )
     opened._abandoned = False  # the fixture closes it
     with pytest.raises(NotSaved) as alone:
-        opened._failed(OSError(errno.ENOSPC, "No space left on device"))
+        opened._handle_failed_save(OSError(errno.ENOSPC, "No space left on device"))
     assert "another process" not in str(alone.value)

@@ -84,7 +84,7 @@ def test_two_processes_score_as_one(tmp_path, monkeypatch):
 def test_a_mistake_that_one_process_finds_ends_both(tmp_path):
     job, codes = started(tmp_path, "--config.data.name=cifar10", "--config.data.data_dir=/nowhere")
     assert codes == [1, 1], job.output(0) + job.output(1)
-    assert "error: process [1] of this job stopped with an error; see what it says" in job.output(0)
+    assert "error: process [1] of this job stopped with an error; see its message" in job.output(0)
     assert "/nowhere" in job.output(1)
 
 

@@ -135,7 +135,7 @@ def test_a_process_that_failed_lets_the_others_pass_and_tells_them(barrier):
     except OSError:
         made(key="set", timeout_ms=1)
     assert coordination_client.passed == [WRITTEN, "set"]
-    assert list(coordination_client.values.values()) == ["disk"] and not made.untold
+    assert list(coordination_client.values.values()) == ["disk"] and not made.peers_unaware
 
 
 def test_a_process_that_failed_as_the_others_wait_for_the_renaming(barrier):

@@ -16,12 +16,12 @@ from ict_jax.checkpoints import integrity
 from ict_jax.checkpoints.weights import write_ema
 from ict_jax.cli import common
 from ict_jax.core.errors import ArgumentError, Diverged, NotSaved
-from ict_jax.runtime import storage
+from ict_jax.runtime import locks, storage
 from tests.helpers import full_disk
 
 
 def lock(path):
-    with storage.locked_directory(path, "--workdir"):
+    with locks.locked_directory(path, "--workdir"):
         pass
 
 
@@ -56,7 +56,7 @@ def test_another_failure_of_a_lock_is_no_other_run(tmp_path, monkeypatch):
 def test_what_fails_within_the_lock_is_left_as_it_is(tmp_path):
     with (
         pytest.raises(OSError, match="of the run"),
-        storage.locked_directory(tmp_path, "--workdir"),
+        locks.locked_directory(tmp_path, "--workdir"),
     ):
         raise OSError("of the run")
 
@@ -84,23 +84,23 @@ def test_what_is_written_below_any_name_is_read_there(tmp_path, name):
     assert os.fspath(step) == os.fspath(workdir / "checkpoints/7")
     found = integrity.read_items(step, ema=ocp.args.StandardRestore(params))["ema"]
     np.testing.assert_array_equal(found["w"], params["w"])
-    assert integrity.read_json(step, "config") == {"a": 1}
+    assert integrity.read_json_item(step, "config") == {"a": 1}
     assert os.listdir(tmp_path) == [name] and os.listdir(step.parent) == ["7"]
-    checkpoint_directory.set_aside(step)
+    checkpoint_directory.quarantine(step)
     assert checkpoint_directory.damaged_steps(step.parent) == [7]
 
 
 def test_a_save_in_progress_in_a_directory_that_a_name_matches_is_left(tmp_path):
-    half = f"20.{checkpoint_directory.HALF_WRITTEN}-1"
+    half = f"20.{checkpoint_directory.INCOMPLETE}-1"
     for name in ("exp?", "exp1"):
         (tmp_path / name / half).mkdir(parents=True)
-    checkpoint_directory.remove_half_written(epath.Path(tmp_path / "exp?"))
+    checkpoint_directory.remove_incomplete(epath.Path(tmp_path / "exp?"))
     assert not (tmp_path / "exp?" / half).exists() and (tmp_path / "exp1" / half).exists()
 
 
 @pytest.mark.parametrize("name", ["run[1]", "run?", "a*/run", "a\\b"])
 def test_patterns_in_a_bucket_are_refused(name):
-    with pytest.raises(ArgumentError, match=r"which what reads buckets takes for patterns; give"):
+    with pytest.raises(ArgumentError, match=r"which gcsfs treats as patterns; choose"):
         storage.to_path(f"gs://bucket/{name}")
 
 
@@ -114,18 +114,18 @@ def test_without_descriptors_by_name_a_pattern_is_refused(tmp_path, monkeypatch)
     (tmp_path / "a[1]").mkdir()
     monkeypatch.setattr(epath.Path, "is_dir", lambda _: False)
     monkeypatch.setattr(type(epath.Path("/")), "is_dir", lambda _: False)
-    with pytest.raises(ArgumentError, match="which works on Linux alone; give a directory with"):
-        storage.literal(storage.to_path(tmp_path / "a[1]"))
+    with pytest.raises(ArgumentError, match="which only works on Linux; give a directory with"):
+        storage.literal_path(storage.to_path(tmp_path / "a[1]"))
 
 
 def test_what_does_not_fit_leaves_nothing_and_what_was_there_stays(tmp_path):
     with full_disk(tmp_path / "disk", kilobytes=64) as disk:
-        storage.write_at_once(disk / "a", b"old")
+        storage.write_atomically(disk / "a", b"old")
         with pytest.raises(
             NotSaved, match=r"a cannot be written \(No space left on device\); make"
         ):
-            storage.write_at_once(disk / "a", bytes(100_000))
-        with pytest.raises(NotSaved), storage.made_at_once(disk / "b") as directory:
+            storage.write_atomically(disk / "a", bytes(100_000))
+        with pytest.raises(NotSaved), storage.atomic_path(disk / "b") as directory:
             directory.mkdir()
             (directory / "part").write_bytes(bytes(100_000))
         assert [path.name for path in disk.iterdir()] == ["a"]

@@ -1,4 +1,4 @@
-"""Weights of other projects in, ours out."""
+"""Import of other projects' weights, and export of ours."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from ict_jax.checkpoints import Loaded
 from ict_jax.checkpoints.interop.arrays import file_digest
 from ict_jax.checkpoints.interop.diffusers import read_diffusers, weights_file
 from ict_jax.checkpoints.interop.diffusers import write_diffusers as write_diffusers
-from ict_jax.checkpoints.interop.formats import refusing
+from ict_jax.checkpoints.interop.formats import translate_format_errors
 from ict_jax.checkpoints.interop.network import check_loaded
 from ict_jax.checkpoints.interop.openai import read_openai_cifar10, read_openai_imagenet
 from ict_jax.checkpoints.interop.safetensors_export import read_safetensors_export
@@ -22,7 +22,7 @@ from ict_jax.runtime.storage import to_local_path
 def read_weights(
     path: str | os.PathLike, config: Config | None, *, sha256: str | None = None
 ) -> Loaded:
-    """Averaged parameters, config and step from whatever kind of file or directory is given.
+    """Read EMA parameters, config and step from a file or directory of any known kind.
 
     | path | kind |
     |---|---|
@@ -31,17 +31,14 @@ def read_weights(
     | `*.pt`, `*.pth` | `read_openai_imagenet` |
     | any other file | `read_openai_cifar10` |
 
-    Args:
-      path: on this machine.
-      config: of the network.
-      sha256: that the file of the weights must have. A digest is printed in any case.
+    The SHA-256 of the file of the weights is printed, and compared with `sha256` if that is given.
 
     Raises:
-      ArgumentError: it is missing, damaged, or not of the config's network or the SHA-256.
+      ArgumentError: the weights are missing, damaged, or not of the config's network or digest.
       Diverged: a parameter is NaN or infinite.
     """
     path = to_local_path(path, "--source")
-    with refusing(path, "weights"):
+    with translate_format_errors(path, "weights"):
         require(path.exists(), f"{path} does not exist; give the file or directory of the weights.")
         _check_digest(weights_file(path) if path.is_dir() else path, sha256)
         loaded = _read(path, config)

@@ -9,67 +9,62 @@ from ict_jax.models.unet import UNet
 Path = tuple[str, ...]
 
 
-class Place(NamedTuple):
-    """A block of ours: the path of its submodule and its place in a stack."""
+class BlockRef(NamedTuple):
+    """A block of ours: the path of its submodule, and its index if it is in a stack."""
 
     path: Path
     index: int | None = None
 
 
-class Step(NamedTuple):
-    """A residual block in the order of computation, with what follows it at once.
+class ResidualBlock(NamedTuple):
+    """A residual block, and the attention block after it, if any."""
 
-    Attributes:
-      block: the residual block.
-      attention: None if none follows.
-      resample: whether the block changes the resolution.
-      level: of its output.
-    """
-
-    block: Place
-    attention: Place | None
-    resample: bool
-    level: int
+    ref: BlockRef
+    attention: BlockRef | None
+    resample: bool  # whether the block changes the resolution
+    level: int  # of its output
 
 
-def plan(model: UNet) -> tuple[list[BlockGroup], list[BlockGroup]]:
-    """The runs of equal blocks on the way down and up."""
+def block_groups(model: UNet) -> tuple[list[BlockGroup], list[BlockGroup]]:
+    """Return the groups of equal blocks of encoder and decoder."""
     return plan_block_groups(model.channels, tuple(model.channel_mult), model.num_res_blocks)
 
 
-def _cells(run: BlockGroup, attend: bool) -> Iterator[Step]:
-    for place in range(run.length):
-        index = place if run.length > 1 else None
-        attention = Place((run.name, "attention"), index) if attend else None
-        yield Step(Place((run.name, "block"), index), attention, False, run.level)
+def _group_blocks(group: BlockGroup, attend: bool) -> Iterator[ResidualBlock]:
+    for place in range(group.length):
+        index = place if group.length > 1 else None
+        attention = BlockRef((group.name, "attention"), index) if attend else None
+        yield ResidualBlock(BlockRef((group.name, "block"), index), attention, False, group.level)
 
 
-def down_steps(model: UNet, image_height: int) -> Iterator[Step]:
-    """The residual blocks on the way down, for images of that height."""
+def encoder_blocks(model: UNet, image_height: int) -> Iterator[ResidualBlock]:
+    """Yield the residual blocks of the encoder, for images of that height."""
     level = 0
-    for run in plan(model)[0]:
-        if run.level > level:
-            level = run.level
-            yield Step(Place((f"down_{level}_resample",)), None, True, level)
-        yield from _cells(run, image_height >> level in model.attention_resolutions)
+    for group in block_groups(model)[0]:
+        if group.level > level:
+            level = group.level
+            yield ResidualBlock(BlockRef((f"down_{level}_resample",)), None, True, level)
+        yield from _group_blocks(group, image_height >> level in model.attention_resolutions)
 
 
-def middle_steps(model: UNet) -> Iterator[Step]:
-    """The residual blocks at the lowest resolution between the two ways."""
+def middle_blocks(model: UNet) -> Iterator[ResidualBlock]:
+    """Yield the residual blocks between encoder and decoder."""
     level = len(model.channel_mult) - 1
-    yield Step(Place(("middle_0",)), Place(("middle_attention",)), False, level)
-    yield Step(Place(("middle_1",)), None, False, level)
+    yield ResidualBlock(BlockRef(("middle_0",)), BlockRef(("middle_attention",)), False, level)
+    yield ResidualBlock(BlockRef(("middle_1",)), None, False, level)
 
 
-def up_steps(model: UNet, image_height: int) -> Iterator[Step]:
-    """The residual blocks on the way up, for images of that height."""
-    runs = plan(model)[1]
-    for place, run in enumerate(runs):
-        attend = image_height >> run.level in model.attention_resolutions
-        cells = list(_cells(run, attend and not model.attend_after_last_up))
-        ends = place + 1 == len(runs) or runs[place + 1].level < run.level
+def decoder_blocks(model: UNet, image_height: int) -> Iterator[ResidualBlock]:
+    """Yield the residual blocks of the decoder, for images of that height."""
+    groups = block_groups(model)[1]
+    for place, group in enumerate(groups):
+        attend = image_height >> group.level in model.attention_resolutions
+        blocks = list(_group_blocks(group, attend and not model.attend_after_last_up))
+        ends = place + 1 == len(groups) or groups[place + 1].level < group.level
         if ends and attend and model.attend_after_last_up:
-            cells[-1] = cells[-1]._replace(attention=Place((f"up_{run.level}_attention",)))
-        yield from cells
-        if ends and run.level:
-            yield Step(Place((f"up_{run.level - 1}_resample",)), None, True, run.level - 1)
+            attention = BlockRef((f"up_{group.level}_attention",))
+            blocks[-1] = blocks[-1]._replace(attention=attention)
+        yield from blocks
+        if ends and group.level:
+            level = group.level - 1
+            yield ResidualBlock(BlockRef((f"up_{level}_resample",)), None, True, level)

@@ -24,7 +24,7 @@ from ict_jax.config.sampling import is_diffusion
 from ict_jax.config.sections import Config
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.models import ADM
-from ict_jax.runtime.storage import made_at_once, to_path, writable_directory
+from ict_jax.runtime.storage import atomic_path, to_path, writable_directory
 
 SCHEDULER = "CMStochasticIterativeScheduler"
 LEVELS = ("sigma_min", "sigma_max", "sigma_data", "rho")
@@ -166,7 +166,7 @@ def write_diffusers(loaded: Loaded, directory: str | os.PathLike) -> epath.Path:
     read = [json.loads(json.dumps(texts[name])) for name in list(texts)[:2]]
     files = {name: f"{json.dumps(value, indent=2)}\n".encode() for name, value in texts.items()}
     files[f"unet/{UNET_WEIGHTS[0]}"] = safetensors_bytes(arrays, {"format": "pt"}, read)
-    with made_at_once(directory) as whole:
+    with atomic_path(directory) as whole:
         for name, content in files.items():
             (whole / name).parent.mkdir(parents=True, exist_ok=True)
             (whole / name).write_bytes(content)

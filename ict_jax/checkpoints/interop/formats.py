@@ -12,49 +12,45 @@ import safetensors
 import safetensors.flax
 import safetensors.numpy
 
-from ict_jax.checkpoints.interop.arrays import arrays_digest
+from ict_jax.checkpoints.interop.arrays import Named, arrays_digest
 from ict_jax.core.errors import ArgumentError, Diverged, require
-
-Named = dict[str, np.ndarray]
 
 
 def read_msgpack(path: Path) -> dict[str, Any]:
-    """The tree in a Flax msgpack file.
-
-    Raises:
-      ArgumentError: the file is missing, cut off, or something else.
-    """
-    content = _bytes(path)
-    with refusing(path, "a Flax msgpack file"):
+    """Read the tree in a Flax msgpack file; raise `ArgumentError` if it is anything else."""
+    content = read_bytes(path)
+    with translate_format_errors(path, "a Flax msgpack file"):
         tree: Any = flax.serialization.msgpack_restore(content)
     require(isinstance(tree, dict), f"{path} holds no tree of arrays; choose another file.")
     return tree
 
 
 def read_safetensors(path: Path) -> tuple[Named, dict[str, str]]:
-    """The arrays in a safetensors file, and the texts in its header.
-
-    Raises:
-      ArgumentError: the file is missing, cut off, or something else.
-    """
-    _bytes(path, limit=1)
-    with refusing(path, "a safetensors file"):
+    """Read a safetensors file's arrays and header; raise `ArgumentError` if it is none."""
+    read_bytes(path, limit=1)
+    with translate_format_errors(path, "a safetensors file"):
         with safetensors.safe_open(path, framework="flax") as file:
             arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}
             return arrays, file.metadata() or {}
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object in a JSON file; raise `ArgumentError` if it is anything else."""
+    content = read_bytes(path)
+    with translate_format_errors(path, "a JSON file"):
+        value = json.loads(content)
+    require(isinstance(value, dict), f"{path} holds no JSON object; choose another file.")
+    return value
+
+
 FINGERPRINT = "ict_jax_sha256"
-"""In the header of a safetensors file: the digest of its arrays and of the texts beside them."""
+"""Key in a safetensors header: digest of the arrays and of all texts that belong to them."""
 
 
 def safetensors_bytes(arrays: Named, header: dict[str, str], beside: Any = None) -> bytes:
-    """A safetensors file with a fingerprint, which depends on its content alone.
+    """Return a safetensors file with a fingerprint, which also covers the JSON value `beside`.
 
-    Args:
-      arrays: by name.
-      header: texts for its header.
-      beside: JSON that the fingerprint covers too.
+    The bytes are a deterministic function of the arguments.
     """
     header = header | {FINGERPRINT: _fingerprint(arrays, header, beside)}
     content = memoryview(safetensors.numpy.save(arrays, header))
@@ -68,14 +64,10 @@ def safetensors_bytes(arrays: Named, header: dict[str, str], beside: Any = None)
 def check_fingerprint(
     path: Path, arrays: Named, header: dict[str, str], beside: Any = None
 ) -> bool:
-    """Whether a file that was read has a fingerprint; arguments as of `safetensors_bytes`.
-
-    Raises:
-      ArgumentError: it has another one.
-    """
-    told = {key: text for key, text in header.items() if key != FINGERPRINT}
+    """Return whether a file has a fingerprint; raise `ArgumentError` if it is of other content."""
+    texts = {key: text for key, text in header.items() if key != FINGERPRINT}
     require(
-        header.get(FINGERPRINT) in (None, _fingerprint(arrays, told, beside)),
+        header.get(FINGERPRINT) in (None, _fingerprint(arrays, texts, beside)),
         f"{path} is not what was exported: {FINGERPRINT} in its header is of other content; "
         "copy it again, or export it again.",
     )
@@ -86,20 +78,8 @@ def _fingerprint(arrays: Named, header: dict[str, str], beside: Any) -> str:
     return arrays_digest(arrays, json.dumps([header, beside], sort_keys=True))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-      ArgumentError: the file is missing or something else.
-    """
-    content = _bytes(path)
-    with refusing(path, "a JSON file"):
-        value = json.loads(content)
-    require(isinstance(value, dict), f"{path} holds no JSON object; choose another file.")
-    return value
-
-
-def _bytes(path: Path, limit: int = -1) -> bytes:
+def read_bytes(path: Path, limit: int = -1) -> bytes:
+    """Read a file up to a limit; raise `ArgumentError` if it is missing or empty."""
     try:
         with path.open("rb") as file:
             content = file.read(limit)
@@ -112,17 +92,13 @@ def _bytes(path: Path, limit: int = -1) -> bytes:
 
 
 @contextlib.contextmanager
-def refusing(path: Path, what: str) -> Iterator[None]:
-    """Turns whatever a damaged or hostile file makes libraries raise into one sentence.
-
-    Raises:
-      ArgumentError: instead of any other exception but `Diverged`.
-    """
+def translate_format_errors(path: Path, what: str) -> Iterator[None]:
+    """Re-raise as `ArgumentError` whatever a damaged or hostile file makes libraries raise."""
     try:
         yield
     except (ArgumentError, Diverged):
         raise
-    except Exception as error:  # dozens of kinds, from msgpack to NumPy
+    except Exception as error:  # dozens of kinds, from msgpack, pickle and NumPy
         lines = str(error).strip().splitlines() or ["no message"]
         raise ArgumentError(
             f"{path} cannot be read as {what} ({type(error).__name__}: {lines[0][:150]}); it is "

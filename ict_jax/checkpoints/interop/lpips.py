@@ -1,4 +1,4 @@
-"""The weights of LPIPS, from the two files in which others offer them."""
+"""The weights of LPIPS, from the two files in which they are published."""
 
 import itertools
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ict_jax.checkpoints.interop.arrays import check_arrays, file_digest
-from ict_jax.checkpoints.interop.torch_file import Named, read_torch_file
+from ict_jax.checkpoints.interop.arrays import Named, check_arrays, file_digest
+from ict_jax.checkpoints.interop.torch_file import read_torch_file
 from ict_jax.core.errors import require
 from ict_jax.models.lpips import VGG16, convolution_names
 from ict_jax.runtime.console import say
@@ -20,22 +20,22 @@ LINEAR_SHA256 = "a78928a0"
 """First digits of the published files' SHA-256."""
 
 PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-"""Of the convolutions among the layers `features` of torchvision's VGG16."""
+"""Indices of the convolutions among the layers `features` of torchvision's VGG16."""
 
 
 def check_lpips_files(vgg_weights: str | None, linear_weights: str | None) -> None:
-    """Raises `ArgumentError` unless both files are there."""
+    """Raise `ArgumentError` unless both files exist."""
     for name, path, published in [
         ("vgg_weights", vgg_weights, VGG_FILE),
         ("linear_weights", linear_weights, LINEAR_FILE),
     ]:
-        there = path is not None and Path(path).expanduser().is_file()
+        exists = path is not None and Path(path).expanduser().is_file()
         found = " is not given" if path is None else f"={path} is no file"
-        require(there, f"config.lpips.{name}{found}; get {published}, and give its path.")
+        require(exists, f"config.lpips.{name}{found}; get {published}, and give its path.")
 
 
 def read_lpips(vgg_weights: str | None, linear_weights: str | None) -> dict[str, Any]:
-    """The parameters of `models.lpips.LPIPS`, float32.
+    """Read the float32 parameters of `models.lpips.LPIPS`.
 
     Args:
       vgg_weights: path of torchvision's VGG16, a PyTorch state dict.
@@ -46,16 +46,20 @@ def read_lpips(vgg_weights: str | None, linear_weights: str | None) -> dict[str,
     """
     check_lpips_files(vgg_weights, linear_weights)
     vgg, linear = (Path(str(path)).expanduser() for path in (vgg_weights, linear_weights))
-    _compare(vgg, VGG_SHA256, VGG_FILE)
-    _compare(linear, LINEAR_SHA256, LINEAR_FILE)
+    _compare_digest(vgg, VGG_SHA256, VGG_FILE)
+    _compare_digest(linear, LINEAR_SHA256, LINEAR_FILE)
     features = {name: a for name, a in read_torch_file(vgg).items() if name.startswith("features.")}
+    convolutions = check_arrays(features, _vgg_shapes(), str(vgg))
+    names = [f"lin{i}.model.1.weight" for i in range(len(VGG16))]
+    shapes = {name: (1, channels, 1, 1) for name, (_, channels) in zip(names, VGG16, strict=True)}
+    weights = check_arrays(read_torch_file(linear), shapes, str(linear))
     return {
-        "vgg16": _convolutions(check_arrays(features, _vgg_shapes(), str(vgg))),
-        **_linear(check_arrays(read_torch_file(linear), _linear_shapes(), str(linear))),
+        "vgg16": _convolutions(convolutions),
+        **{f"linear{i}": weights[name].ravel() for i, name in enumerate(names, start=1)},
     }
 
 
-def _compare(path: Path, digits: str, published: str) -> None:
+def _compare_digest(path: Path, digits: str, published: str) -> None:
     found = file_digest(path, f"get {published}")
     if not found.startswith(digits):
         say(f"{path} is not the published file, {published}: SHA-256 {found[:8]}..., not {digits}")
@@ -70,10 +74,6 @@ def _vgg_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _linear_shapes() -> dict[str, tuple[int, ...]]:
-    return {f"lin{i}.model.1.weight": (1, channels, 1, 1) for i, (_, channels) in enumerate(VGG16)}
-
-
 def _convolutions(arrays: Named) -> dict[str, Named]:
     return {
         name: {
@@ -84,7 +84,3 @@ def _convolutions(arrays: Named) -> dict[str, Named]:
         }
         for name, place in zip(convolution_names(), PLACES, strict=True)
     }
-
-
-def _linear(arrays: Named) -> Named:
-    return {f"linear{i + 1}": arrays[f"lin{i}.model.1.weight"].ravel() for i in range(len(VGG16))}

@@ -1,7 +1,7 @@
-"""Which of our parameters is called what in the published networks.
+"""Names of our parameters in the published networks.
 
-A layout is one entry for each of our arrays; where we stack equal blocks or keep queries, keys
-and values apart, one entry for each slice. Every layout is derived from the network's fields.
+A layout has one entry per array of ours, or per slice where we stack equal blocks or keep
+queries, keys and values apart. Every layout is derived from the network's fields.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from ict_jax.checkpoints.interop.block_order import (
+    BlockRef,
     Path,
-    Place,
-    down_steps,
-    middle_steps,
-    plan,
-    up_steps,
+    block_groups,
+    decoder_blocks,
+    encoder_blocks,
+    middle_blocks,
 )
 from ict_jax.core.randomness import seed_key
 from ict_jax.models import ADM, NCSNpp
@@ -24,54 +24,45 @@ from ict_jax.models.unet import UNet
 
 
 class Slice(NamedTuple):
-    """A part of one of our arrays and where it is in the other project.
+    """A slice of one of our arrays and its source in another project."""
 
-    Attributes:
-      path: of our array in the tree of parameters.
-      index: place in our stack of equal blocks; None where ours is not stacked.
-      theirs: name of their array.
-      axes: their axes in our order.
-      shape: of our part.
-      third: 0, 1 or 2 where ours is that third of the first axis of theirs; None for all of it.
-    """
-
-    path: Path
-    index: int | None
-    theirs: str
-    axes: tuple[int, ...]
-    shape: tuple[int, ...]
-    third: int | None = None
+    path: Path  # of our array in the parameter tree
+    index: int | None  # in our stack of equal blocks, if ours is stacked
+    theirs: str  # name of their array
+    axes: tuple[int, ...]  # their axes in our order
+    shape: tuple[int, ...]  # of our slice
+    third: int | None = None  # 0, 1 or 2 if ours is that third of the first axis of theirs
 
 
 def jcm_layout(model: NCSNpp, image_shape: tuple[int, int, int] = (32, 32, 3)) -> list[Slice]:
-    """Names in the Flax tree of OpenAI's CIFAR-10 networks, joined by slashes.
+    """Return the layout of OpenAI's CIFAR-10 networks; names are joined by slashes.
 
-    Source: the released checkpoints' own names.
+    Source: the names in the released checkpoints.
     """
-    down, up = down_steps(model, image_shape[0]), up_steps(model, image_shape[0])
+    down, up = encoder_blocks(model, image_shape[0]), decoder_blocks(model, image_shape[0])
     names = {
-        Place(("fourier",)): "GaussianFourierProjection_0",
-        Place(("embed_0",)): "Dense_0",
-        Place(("embed_1",)): "Dense_1",
-        Place(("conv_in",)): "Conv_0",
-        Place(("norm_out",)): "GroupNorm_0",
-        Place(("conv_out",)): "Conv_1",
+        BlockRef(("fourier",)): "GaussianFourierProjection_0",
+        BlockRef(("embed_0",)): "Dense_0",
+        BlockRef(("embed_1",)): "Dense_1",
+        BlockRef(("conv_in",)): "Conv_0",
+        BlockRef(("norm_out",)): "GroupNorm_0",
+        BlockRef(("conv_out",)): "Conv_1",
     }
-    ordered = [*down, *middle_steps(model), *up]
-    for number, step in enumerate(ordered):
-        names[step.block] = f"ResnetBlockBigGANpp_{number}"
-    attentions = [step.attention for step in ordered if step.attention is not None]
-    for number, place in enumerate(attentions):
-        names[place] = f"AttnBlockpp_{number}"
+    ordered = [*down, *middle_blocks(model), *up]
+    for number, block in enumerate(ordered):
+        names[block.ref] = f"ResnetBlockBigGANpp_{number}"
+    attentions = [block.attention for block in ordered if block.attention is not None]
+    for number, attention in enumerate(attentions):
+        names[attention] = f"AttnBlockpp_{number}"
     for level in range(1, len(model.channel_mult)):
-        names[Place((f"pyramid_{level}",))] = f"Downsample_{level - 1}/Conv2d_0"
+        names[BlockRef((f"pyramid_{level}",))] = f"Downsample_{level - 1}/Conv2d_0"
     layers = {
         "norm_0": "GroupNorm_0", "conv_0": "Conv_0", "embedding": "Dense_0",
         "norm_1": "GroupNorm_1", "conv_1": "Conv_1", "skip": "Conv_2",
         "norm": "GroupNorm_0", "query": "NIN_0", "key": "NIN_1", "value": "NIN_2", "out": "NIN_3",
     }  # fmt: skip
     found = []
-    for path, index, shape in _parts(model, image_shape):
+    for path, index, shape in _slices(model, image_shape):
         prefix, layer, leaf = _split(names, path, index)
         if layer in ("query", "key", "value", "out"):
             leaf = {"kernel": "W", "bias": "b"}[leaf]
@@ -83,35 +74,33 @@ def jcm_layout(model: NCSNpp, image_shape: tuple[int, int, int] = (32, 32, 3)) -
 
 
 def adm_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> list[Slice]:
-    """Names in the PyTorch state dict of OpenAI's ImageNet networks.
+    """Return the layout of OpenAI's ImageNet networks.
 
     Queries, keys and values are the thirds of one array, as in the networks trained with flash
-    attention.
-
-    Source: the released checkpoints' own names.
+    attention. Source: the names in the released checkpoints.
     """
     names = {
-        Place(("embed_0",)): "time_embed.0",
-        Place(("embed_1",)): "time_embed.2",
-        Place(("labels",)): "label_emb",
-        Place(("conv_in",)): "input_blocks.0.0",
-        Place(("norm_out",)): "out.0",
-        Place(("conv_out",)): "out.2",
-        Place(("middle_0",)): "middle_block.0",
-        Place(("middle_attention",)): "middle_block.1",
-        Place(("middle_1",)): "middle_block.2",
+        BlockRef(("embed_0",)): "time_embed.0",
+        BlockRef(("embed_1",)): "time_embed.2",
+        BlockRef(("labels",)): "label_emb",
+        BlockRef(("conv_in",)): "input_blocks.0.0",
+        BlockRef(("norm_out",)): "out.0",
+        BlockRef(("conv_out",)): "out.2",
+        BlockRef(("middle_0",)): "middle_block.0",
+        BlockRef(("middle_attention",)): "middle_block.1",
+        BlockRef(("middle_1",)): "middle_block.2",
     }
-    for number, step in enumerate(down_steps(model, image_shape[0]), start=1):
-        names[step.block] = f"input_blocks.{number}.0"
-        if step.attention is not None:
-            names[step.attention] = f"input_blocks.{number}.1"
+    for number, block in enumerate(encoder_blocks(model, image_shape[0]), start=1):
+        names[block.ref] = f"input_blocks.{number}.0"
+        if block.attention is not None:
+            names[block.attention] = f"input_blocks.{number}.1"
     number, inside = -1, 0
-    for step in up_steps(model, image_shape[0]):
+    for block in decoder_blocks(model, image_shape[0]):
         # The block that doubles the resolution ends the group of the block before it.
-        number, inside = (number, inside) if step.resample else (number + 1, 0)
-        for place in (step.block, step.attention):
-            if place is not None:
-                names[place] = f"output_blocks.{number}.{inside}"
+        number, inside = (number, inside) if block.resample else (number + 1, 0)
+        for ref in (block.ref, block.attention):
+            if ref is not None:
+                names[ref] = f"output_blocks.{number}.{inside}"
                 inside += 1
     layers = {
         "norm_0": "in_layers.0", "conv_0": "in_layers.2", "embedding": "emb_layers.1",
@@ -123,33 +112,33 @@ def adm_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> l
 
 
 def diffusers_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)) -> list[Slice]:
-    """Names in the state dict of `diffusers.UNet2DModel`.
-
-    Source: the names of the library's own modules.
-    """
+    """Return the layout of `diffusers.UNet2DModel`. Source: the names of its modules."""
     names = {
-        Place(("embed_0",)): "time_embedding.linear_1",
-        Place(("embed_1",)): "time_embedding.linear_2",
-        Place(("labels",)): "class_embedding",
-        Place(("conv_in",)): "conv_in",
-        Place(("norm_out",)): "conv_norm_out",
-        Place(("conv_out",)): "conv_out",
-        Place(("middle_0",)): "mid_block.resnets.0",
-        Place(("middle_attention",)): "mid_block.attentions.0",
-        Place(("middle_1",)): "mid_block.resnets.1",
+        BlockRef(("embed_0",)): "time_embedding.linear_1",
+        BlockRef(("embed_1",)): "time_embedding.linear_2",
+        BlockRef(("labels",)): "class_embedding",
+        BlockRef(("conv_in",)): "conv_in",
+        BlockRef(("norm_out",)): "conv_norm_out",
+        BlockRef(("conv_out",)): "conv_out",
+        BlockRef(("middle_0",)): "mid_block.resnets.0",
+        BlockRef(("middle_attention",)): "mid_block.attentions.0",
+        BlockRef(("middle_1",)): "mid_block.resnets.1",
     }
     lowest, height = len(model.channel_mult) - 1, image_shape[0]
-    for side, steps in (("down", down_steps(model, height)), ("up", up_steps(model, height))):
+    for side, blocks in (
+        ("down", encoder_blocks(model, height)),
+        ("up", decoder_blocks(model, height)),
+    ):
         counts: dict[int, int] = {}
-        for step in steps:
-            number = step.level if side == "down" else lowest - step.level
-            if step.resample:  # belongs to the resolution that it leaves
-                names[step.block] = f"{side}_blocks.{number - 1}.{side}samplers.0"
+        for block in blocks:
+            number = block.level if side == "down" else lowest - block.level
+            if block.resample:  # belongs to the resolution that it leaves
+                names[block.ref] = f"{side}_blocks.{number - 1}.{side}samplers.0"
                 continue
             inside = counts[number] = counts.get(number, -1) + 1
-            names[step.block] = f"{side}_blocks.{number}.resnets.{inside}"
-            if step.attention is not None:
-                names[step.attention] = f"{side}_blocks.{number}.attentions.{inside}"
+            names[block.ref] = f"{side}_blocks.{number}.resnets.{inside}"
+            if block.attention is not None:
+                names[block.attention] = f"{side}_blocks.{number}.attentions.{inside}"
     layers = {
         "norm_0": "norm1", "conv_0": "conv1", "embedding": "time_emb_proj",
         "norm_1": "norm2", "conv_1": "conv2", "skip": "conv_shortcut", "norm": "group_norm",
@@ -161,15 +150,15 @@ def diffusers_layout(model: ADM, image_shape: tuple[int, int, int] = (64, 64, 3)
 def _torch_slices(
     model: ADM,
     image_shape: tuple[int, int, int],
-    names: dict[Place, str],
+    names: dict[BlockRef, str],
     layers: dict[str, str],
     thirds: dict[str, int],
 ) -> Iterator[Slice]:
-    """A layout of PyTorch modules, from the names of blocks and of the layers in them.
+    """Yield the layout of PyTorch modules from the names of blocks and of their layers.
 
     Axes [out, in, height, width] there are [height, width, in, out] here.
     """
-    for path, index, shape in _parts(model, image_shape):
+    for path, index, shape in _slices(model, image_shape):
         prefix, layer, leaf = _split(names, path, index)
         module = ".".join(part for part in (prefix, layers.get(layer, layer)) if part)
         theirs = f"{module}.{'bias' if leaf == 'bias' else 'weight'}"
@@ -179,15 +168,15 @@ def _torch_slices(
         yield Slice(path, index, theirs, axes, shape, thirds.get(layer))
 
 
-def _parts(
+def _slices(
     model: UNet, image_shape: tuple[int, int, int]
 ) -> Iterator[tuple[Path, int | None, tuple[int, ...]]]:
-    """Path, place in the stack and shape of each part of our tree."""
+    """Yield path, index in the stack and shape of each slice of our parameters."""
     x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     one, label = (jax.ShapeDtypeStruct((1,), dtype) for dtype in (jnp.float32, jnp.int32))
     tree = jax.eval_shape(model.init, seed_key(0), x, one, label)["params"]
-    down, up = plan(model)
-    lengths = {run.name: run.length for run in down + up}
+    encoder, decoder = block_groups(model)
+    lengths = {group.name: group.length for group in encoder + decoder}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
         path = tuple(key.key for key in keys)
         length = lengths.get(path[0], 1)
@@ -198,10 +187,10 @@ def _parts(
                 yield path, index, leaf.shape[1:]
 
 
-def _split(names: dict[Place, str], path: Path, index: int | None) -> tuple[str, str, str]:
-    """Their name of the block, our layer in it ("" for none), our leaf."""
+def _split(names: dict[BlockRef, str], path: Path, index: int | None) -> tuple[str, str, str]:
+    """Return their name of the block, our layer in it ("" for none), and our leaf."""
     for depth in (1, 2):
-        prefix = names.get(Place(path[:depth], index))
+        prefix = names.get(BlockRef(path[:depth], index))
         if prefix is not None:
             return prefix, ".".join(path[depth:-1]), path[-1]
     raise KeyError(f"no name for {path} at {index}")

@@ -3,15 +3,15 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from ict_jax.checkpoints import Loaded
-from ict_jax.checkpoints.interop.arrays import check_finite, check_names
+from ict_jax.checkpoints.interop.arrays import check_finite, check_shapes
 from ict_jax.checkpoints.interop.formats import (
     FINGERPRINT,
     check_fingerprint,
@@ -22,20 +22,16 @@ from ict_jax.config.network import build_init_params
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.randomness import seed_key
 from ict_jax.runtime.console import say
-from ict_jax.runtime.storage import to_path, writable_directory, write_at_once
+from ict_jax.runtime.storage import to_path, writable_directory, write_atomically
 
 FORMAT = "ict_jax"  # in the header
 
 
 def write_safetensors(loaded: Loaded, path: str | os.PathLike) -> epath.Path:
-    """Writes parameters, config and step into one file that other projects can read.
+    """Write what `load_ema` loads to one .safetensors file; return its path.
 
     Names are those of our tree, joined by dots; the header has `format`, `config` (JSON), `step`
-    and a fingerprint of all of it.
-
-    Args:
-      loaded: from `load_ema`.
-      path: on a disk or in a bucket, ends in .safetensors; its directory is made if needed.
+    and a fingerprint of all of it. The file may be in a bucket.
 
     Raises:
       ArgumentError: another suffix, or a directory that cannot be written to.
@@ -48,17 +44,19 @@ def write_safetensors(loaded: Loaded, path: str | os.PathLike) -> epath.Path:
         f"{path} must be a file whose name ends in .safetensors; choose another.",
     )
     writable_directory(path.parent, "the directory")
-    flat = jax.tree_util.tree_leaves_with_path(loaded.params)
-    arrays = {_dotted(keys): np.ascontiguousarray(leaf) for keys, leaf in flat}
+    arrays = {
+        name: np.ascontiguousarray(leaf)
+        for name, leaf in flatten_dict(loaded.params, sep=".").items()
+    }
     check_finite(arrays, "the checkpoint")
     config = json.dumps(loaded.config.to_dict(), sort_keys=True)
     header = {"format": FORMAT, "config": config, "step": str(loaded.step)}
-    write_at_once(path, safetensors_bytes(arrays, header))
+    write_atomically(path, safetensors_bytes(arrays, header))
     return path
 
 
 def read_safetensors_export(path: Path) -> Loaded:
-    """What `write_safetensors` wrote: bitwise the same parameters, config and step.
+    """Read what `write_safetensors` wrote: bitwise the same parameters, config and step.
 
     Raises:
       ArgumentError: the file is damaged, or was not written by this package.
@@ -77,23 +75,13 @@ def read_safetensors_export(path: Path) -> Loaded:
         raise ArgumentError(
             f"{path} has a header that describes no network ({error}); export it again."
         ) from error
-    expected = jax.tree_util.tree_leaves_with_path(shapes)
-    check_names(set(arrays), {_dotted(keys) for keys, _ in expected}, str(path))
-    for keys, leaf in expected:
-        got = arrays[_dotted(keys)]
-        require(
-            got.shape == leaf.shape and got.dtype == leaf.dtype,
-            f"{_dotted(keys)} in {path} has shape {got.shape} and type {got.dtype}, expected "
-            f"{leaf.shape} and {leaf.dtype}; export it again.",
-        )
+    leaves: dict = flatten_dict(shapes, sep=".")
+    expected = {name: leaf.shape for name, leaf in leaves.items()}
+    check_shapes(arrays, expected, str(path))
     others = sorted({*header} - {"format", "config", "step", FINGERPRINT})
     require(not others, f"{path} has {others} in its header, as no export has; export it again.")
     if not check_fingerprint(path, arrays, header):
-        say(f"WARNING: {path} has no {FINGERPRINT}: that it is whole is unchecked")
+        say(f"WARNING: {path} has no {FINGERPRINT}: it could not be verified")
     check_finite(arrays, str(path))
-    params = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_dotted(keys)], shapes)
+    params = unflatten_dict(arrays, sep=".")
     return Loaded(params, config, step)
-
-
-def _dotted(keys: Any) -> str:
-    return ".".join(str(key.key) for key in keys)

@@ -10,7 +10,7 @@ from typing import IO
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.prepare.sources import ImageNetFile
 from ict_jax.data.sets.folder import check_name
-from ict_jax.runtime.storage import contained
+from ict_jax.runtime.storage import safe_relative_path
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 COUNTS = {"classes": 1000, "train images": 1_281_167, "validation images": 50_000}
@@ -130,7 +130,7 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int]]:
             for member in outer:
                 if not member.isfile():
                     continue
-                contained(member.name, path)
+                safe_relative_path(member.name, path)
                 if not member.name.endswith(".tar"):
                     yield member.name, str(path), member.offset_data, member.size
                     continue

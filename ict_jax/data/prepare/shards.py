@@ -19,7 +19,7 @@ from PIL import Image
 
 from ict_jax.core.errors import ArgumentError
 from ict_jax.data.prepare.sources import SourceImage
-from ict_jax.runtime.console import format_secs, say
+from ict_jax.runtime.console import format_time_left, say
 
 SHARD_SIZE = 5000  # images per shard, which are lost when a process is killed
 REPORT_SECS = 5.0
@@ -138,10 +138,10 @@ def _wait_for(jobs: list[futures.Future], counter: Any, done: int, total: int) -
         finished, waiting = futures.wait(waiting, REPORT_SECS, futures.FIRST_COMPLETED)
         for job in finished:
             job.result()
-        made, secs = counter.value, time.monotonic() - started
-        if made:
-            left = format_secs((total - done - made) * secs / made)
-            say(f"{done + made:,} of {total:,} images, {made / secs:,.0f} images/s, {left} left")
+        if made := counter.value:
+            rate = made / (time.monotonic() - started)
+            left = format_time_left(total - done - made, rate)
+            say(f"{done + made:,} of {total:,} images, {rate:,.0f} images/s, {left}")
 
 
 @contextlib.contextmanager

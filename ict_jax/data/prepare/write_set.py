@@ -20,7 +20,7 @@ from ict_jax.data.prepare.shards import (
 )
 from ict_jax.data.prepare.sources import SourceImage
 from ict_jax.runtime.console import say
-from ict_jax.runtime.storage import locked_directory
+from ict_jax.runtime.locks import locked_directory
 
 ORIGIN = "origin.json"  # in a set: hashes of its sources and options, and the files left out
 

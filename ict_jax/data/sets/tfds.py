@@ -15,7 +15,7 @@ from absl import logging
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.data.images import Dataset, ImageSet, check_labels, split_test
 from ict_jax.data.preprocess import open_image
-from ict_jax.runtime.storage import contained
+from ict_jax.runtime.storage import safe_relative_path
 
 MEMORY_BYTES = 2**31  # size up to which a training split is read into memory by default
 DOWNSAMPLED = "imagenet_resized"  # also called ImageNet 64x64, but not the one in the papers
@@ -116,9 +116,11 @@ def load_tfds(name: str, *, data_dir: str | None = None, in_memory: bool | None 
         splits = ("train", *(held_out or ["test"]))
         # TFDS takes the config and the file names from the set's own metadata: check them.
         if data_dir is not None:
-            contained(os.path.relpath(builder.data_dir, os.path.expanduser(data_dir)), what)
+            safe_relative_path(
+                os.path.relpath(builder.data_dir, os.path.expanduser(data_dir)), what
+            )
         for path in (path for split in splits for path in builder.info.splits[split].filepaths):
-            contained(os.path.relpath(path, builder.data_dir), what)
+            safe_relative_path(os.path.relpath(path, builder.data_dir), what)
         train, *others = (
             StoredSet(what, builder.as_data_source(split, decoders=encoded), num_classes)
             for split in splits

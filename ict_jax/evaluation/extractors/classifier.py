@@ -16,9 +16,9 @@ from ict_jax.core.randomness import seed_key
 from ict_jax.data import Dataset, statistics_subset
 from ict_jax.evaluation.extractors.base import CLASSIFIER, Extracted, Extractor
 from ict_jax.evaluation.features import content_hash, encode_npz, read_npz
-from ict_jax.runtime.console import not_essential
+from ict_jax.runtime.console import best_effort
 from ict_jax.runtime.processes import all_processes, broadcast_from_main
-from ict_jax.runtime.storage import cache_directory, to_path, write_at_once
+from ict_jax.runtime.storage import cache_directory, to_path, write_atomically
 from ict_jax.training.step import scale_images
 
 FEATURES = 64
@@ -67,9 +67,9 @@ def load_classifier(dataset: Dataset) -> Extractor:
     same = broadcast_from_main(code) == code
     if not all_processes(same and arrays is not None) or arrays is None:
         extractor = train_classifier(dataset)
-        with not_essential(f"the classifier {path}"):
+        with best_effort(f"the classifier {path}"):
             arrays = {SCALE: np.float64(extractor.scale), **_flatten(extractor.weights)}
-            write_at_once(path, encode_npz(arrays))
+            write_atomically(path, encode_npz(arrays))
         return extractor
     scale = float(arrays.pop(SCALE))
     return _as_extractor(dataset, flax.traverse_util.unflatten_dict(arrays, sep="/"), scale)

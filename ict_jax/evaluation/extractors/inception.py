@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
-from ict_jax.checkpoints.interop.torch_file import Named
+from ict_jax.checkpoints.interop.arrays import Named
 from ict_jax.evaluation.extractors.base import Extracted, Extractor, to_checked_rgb
 from ict_jax.evaluation.extractors.inception_layers import (
     STAGES,

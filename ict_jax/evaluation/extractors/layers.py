@@ -5,7 +5,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ict_jax.checkpoints.interop.torch_file import Named
+from ict_jax.checkpoints.interop.arrays import Named
 
 EXACT = lax.Precision.HIGHEST
 """Float32 products on every device; otherwise TPUs and GPUs round the factors and scores change."""

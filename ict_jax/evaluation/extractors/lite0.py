@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from ict_jax.checkpoints.interop.arrays import check_arrays, file_digest
-from ict_jax.checkpoints.interop.torch_file import Named, read_torch_file
+from ict_jax.checkpoints.interop.arrays import Named, check_arrays, file_digest
+from ict_jax.checkpoints.interop.torch_file import read_torch_file
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.evaluation.extractors.base import Extracted, Extractor, to_checked_rgb
 from ict_jax.evaluation.extractors.layers import (

@@ -9,11 +9,17 @@ from pathlib import Path
 import safetensors
 import safetensors.numpy
 
-from ict_jax.checkpoints.interop.arrays import Shapes, arrays_digest, check_arrays, file_digest
-from ict_jax.checkpoints.interop.torch_file import Named, read_torch_file
+from ict_jax.checkpoints.interop.arrays import (
+    Named,
+    Shapes,
+    arrays_digest,
+    check_arrays,
+    file_digest,
+)
+from ict_jax.checkpoints.interop.torch_file import read_torch_file
 from ict_jax.core.errors import ArgumentError, require
-from ict_jax.runtime.console import not_essential, say
-from ict_jax.runtime.storage import cache_directory, write_at_once
+from ict_jax.runtime.console import best_effort, say
+from ict_jax.runtime.storage import cache_directory, write_atomically
 
 INCEPTION = "inception-2015-12-05"
 INCEPTION_WEIGHTS = "ICT_INCEPTION_WEIGHTS"
@@ -77,8 +83,8 @@ def load_inception(
         arrays = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
         arrays = check_arrays(arrays, shapes, str(source))
         path, metadata = _cache_path(digest), _metadata(arrays, digest)
-        with not_essential(f"the converted weights {path}"):
-            write_at_once(path, safetensors.numpy.save(arrays, metadata))
+        with best_effort(f"the converted weights {path}"):
+            write_atomically(path, safetensors.numpy.save(arrays, metadata))
     return arrays, digest
 
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
 
-from ict_jax.runtime.storage import failures, is_remote
+from ict_jax.runtime.storage import io_errors, is_remote
 
 Curve = dict[int, float]
 """Value by step, steps ascending."""
@@ -34,7 +34,7 @@ def read_scalars(
         try:
             with _local_copy(file) as path:
                 scalars, complete = _read_file(path)
-        except failures() as error:
+        except io_errors() as error:
             notes.append(f"{file.name} cannot be read ({error}).")
             continue
         if not complete:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from etils import epath
 from ml_collections import ConfigDict
 
-from ict_jax.checkpoints.directory import DIRECTORY, newest_whole
+from ict_jax.checkpoints.directory import DIRECTORY, complete_steps
 from ict_jax.config.objective import build_discretization, has_levels
 from ict_jax.core.errors import ArgumentError, require
 from ict_jax.core.schedules import Stage
@@ -18,7 +18,7 @@ from ict_jax.evaluation.score_file import HELD_OUT_FILE, as_record
 from ict_jax.run.provenance import read_starts
 from ict_jax.run.report.events import Curve, read_scalars
 from ict_jax.run.report.png import PngImage, read_png
-from ict_jax.runtime.storage import failures, to_path
+from ict_jax.runtime.storage import io_errors, to_path
 
 KINDS = {"one_step": "one step", "two_step": "two steps", "heun": "Heun's steps"}
 """Kinds of samples, as in file names and in words."""
@@ -89,7 +89,7 @@ def read_run(workdir: str | os.PathLike) -> RunRecord:
     path = to_path(workdir)
     try:
         return _read_run(path)
-    except failures() as error:
+    except io_errors() as error:
         raise ArgumentError(
             f"--workdir={path} cannot be read ({error}); check its permissions and the disk."
         ) from error
@@ -108,9 +108,7 @@ def _read_run(path: epath.Path) -> RunRecord:
     files = {file.name: file for file in path.iterdir()}
     starts = read_starts(path)
     scalars = read_scalars([f for n, f in files.items() if "tfevents" in n], starts, notes)
-    checkpoints = path / DIRECTORY
-    newest = newest_whole(checkpoints) if checkpoints.is_dir() else None
-    saved = None if newest is None else int(newest.name)
+    saved = max(complete_steps(path / DIRECTORY), default=None)
     logged = max((max(curve) for curve in scalars.values()), default=0)
     stages, sigma_range = _noise_levels(config, notes)
     samples, count = _read_samples(path / "samples", notes)
@@ -140,7 +138,7 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
         steps = config.get("total_steps")
         if not isinstance(steps, int):
             raise ValueError(f"total_steps is {steps!r}")
-    except (*failures(), ValueError) as error:
+    except (*io_errors(), ValueError) as error:
         raise ArgumentError(
             f"{path} is not the config of a run ({error}); start the run again, which writes it "
             "anew, or copy it again."
@@ -187,7 +185,7 @@ def _read_each(
     for key, file in files.items():
         try:
             contents[key] = read(file)
-        except (*failures(), ValueError) as error:
+        except (*io_errors(), ValueError) as error:
             notes.append(f"{file.name} cannot be read ({error}).")
     return contents
 

@@ -128,7 +128,7 @@ NESTED = {"model": pickled({})[2:-1]}
         (zip_bytes({}, pickled(NESTED)), "holds no state dict of tensors"),
         (legacy_bytes({}, pickled(NESTED)), "holds no state dict of tensors"),
         (zip_bytes({}, pickle.dumps([1, 2], 2)), "holds no state dict of tensors"),
-        (zip_bytes(ONE, method=zipfile.ZIP_DEFLATED), "numbers in it are compressed"),
+        (zip_bytes(ONE, method=zipfile.ZIP_DEFLATED), "values in it are compressed"),
         (zip_bytes(ONE, order=b"big"), "was written on a big-endian machine"),
         (legacy_bytes(ONE, little=False), "was written on a big-endian machine"),
         (pickle.dumps({"a": 1}, 2) * 2, "pickled, but not by torch.save"),

@@ -16,7 +16,7 @@ from PIL import Image
 from ict_jax.core.errors import NotSaved
 from ict_jax.run.report.page import report
 from ict_jax.run.report.read_run import read_run
-from ict_jax.runtime.storage import write_whole
+from ict_jax.runtime.storage import write_atomically
 from tests.cli.test_commands import in_process, in_this_process
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT
@@ -194,7 +194,7 @@ def test_scores_of_another_form_are_shown_as_far_as_they_go(quiet, scores, text)
 
 def test_nothing_is_left_half_written(tmp_path, monkeypatch):
     path = epath.Path(tmp_path / "page.html")
-    write_whole(path, b"old", "--out")
+    write_atomically(path, b"old", "--out")
 
     def full(self, content):
         with open(self, "wb") as file:
@@ -203,7 +203,7 @@ def test_nothing_is_left_half_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(path), "write_bytes", full)
     with pytest.raises(NotSaved, match=r"page.html cannot be written \(No space left"):
-        write_whole(path, b"new", "--out")
+        write_atomically(path, b"new", "--out")
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
     assert path.read_bytes() == b"old"
 
