@@ -1,4 +1,4 @@
-"""Every mistake in an argument of the method gives its sentence."""
+"""Every wrong argument of the method raises its one-sentence error."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What a seed is does not depend on the process-wide settings of JAX."""
+"""Seeds give the same numbers whatever the process-wide settings of JAX."""
 
 import contextlib
 import re
@@ -30,7 +30,7 @@ OBJECTIVES = {
 
 
 def drawn():
-    """What the core makes of seeds, compiled and not."""
+    """Return the core's draws from seeds, compiled and not."""
 
     def network(x, c_noise):
         return x * c_noise[:, None]

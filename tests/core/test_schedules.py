@@ -1,4 +1,4 @@
-"""Grid, curriculum and noise law against float64 oracles and the paper's numbers."""
+"""Grid, curriculum and noise distribution against float64 oracles and the paper's numbers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The loss on data laws whose true consistency function is known in closed form."""
+"""The loss on data distributions whose true consistency function is known in closed form."""
 
 import itertools
 

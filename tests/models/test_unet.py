@@ -190,7 +190,7 @@ def test_scan_and_remat_change_neither_outputs_nor_gradients(model):
     [({"scan_blocks": True}, 0.5), ({"remat": True}, 0.2)],
 )
 def test_bytes_kept_for_the_gradient(options, share):
-    """Of all values between the blocks' operations, a loop keeps what products need."""
+    """A loop over blocks keeps the products for the gradient, not all values."""
 
     def kept(model):
         x, c_noise = jnp.zeros((4, 16, 16, 3)), jnp.zeros(4)
@@ -270,7 +270,7 @@ def test_dropout_only_at_low_resolutions():
     assert all((array == 0).mean() < 0.01 for array in outputs.values())
 
 
-def test_blocks_of_a_run_have_masks_of_their_own():
+def test_blocks_of_a_group_have_masks_of_their_own():
     model = TINY_NCSNPP.clone(dropout=0.5, channel_mult=(1,), num_res_blocks=2)
     model = model.clone(attention_resolutions=())
     params, x, c_noise, _ = random_network(model)

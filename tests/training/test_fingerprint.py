@@ -1,4 +1,4 @@
-"""What a fingerprint tells apart, and that the layout does not matter."""
+"""Changes that a fingerprint detects, and its independence of the sharding."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ TREE = {
 }
 
 
-def test_sums_are_those_of_whole_numbers():
+def test_sums_are_those_of_integers():
     a = TREE["a"].view(np.uint32).astype(object).ravel()
     plain = sum(a) % 2**32
     weighted = sum(bits * (2 * place + 1) for place, bits in enumerate(a)) % 2**32
@@ -29,8 +29,8 @@ def test_the_plain_sum_is_the_first_number():
         assert plain_sum(tree) == parallel.fingerprint_of(jax.tree.map(jnp.asarray, tree))[0]
 
 
-def test_a_bit_a_place_and_a_leaf_are_told_apart():
-    whole = parallel.fingerprint_of(jax.tree.map(jnp.asarray, TREE))
+def test_a_bit_a_position_and_a_leaf_are_told_apart():
+    original = parallel.fingerprint_of(jax.tree.map(jnp.asarray, TREE))
 
     def changed(name, change):
         array = np.array(TREE[name])
@@ -43,18 +43,18 @@ def test_a_bit_a_place_and_a_leaf_are_told_apart():
     def swap(a):
         a[[0, 1]] = a[[1, 0]]
 
-    assert changed("a", lambda a: None) == whole
-    assert changed("a", flip_lowest_bit) != whole
-    assert changed("a", swap) != whole
-    assert changed("b", swap) != whole
-    assert changed("e", swap) != whole
+    assert changed("a", lambda a: None) == original
+    assert changed("a", flip_lowest_bit) != original
+    assert changed("a", swap) != original
+    assert changed("b", swap) != original
+    assert changed("e", swap) != original
     assert parallel.fingerprint_of({"a": jnp.asarray(TREE["b"]), "b": jnp.asarray(TREE["e"])}) != (
         parallel.fingerprint_of({"a": jnp.asarray(TREE["e"]), "b": jnp.asarray(TREE["b"])})
     )
 
 
 @pytest.mark.parametrize(("num_devices", "fsdp"), [(1, 1), (4, 1), (4, 4)])
-def test_layouts_agree(num_devices, fsdp):
+def test_shardings_agree(num_devices, fsdp):
     mesh = parallel.make_mesh(num_devices=num_devices, fsdp=fsdp)
     tree = parallel.init_on_mesh(lambda: {**TREE, "key": jax.random.key(3)}, mesh)
     expected = fingerprint({**TREE, "key": jax.random.key(3)})

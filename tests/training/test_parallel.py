@@ -31,13 +31,13 @@ RANGE = {"sigma_min": 0.002, "sigma_max": 80.0}
 
 
 def compiled(config, batches, mesh):
-    """`advance(state, window, fed)` of a run."""
+    """Return `advance(state, window, fed)` of a run."""
     step = build_train_step(config, mesh)
     return parallel.compile_train_step(step, mesh, make_take(batches))
 
 
 def train(num_devices, fsdp=1, config=None, **changes):
-    """Losses of 50 steps, the averaged parameters and eight samples."""
+    """Return the losses of 50 steps, the EMA parameters and eight samples."""
     config = smoke_config(**changes) if config is None else config
     dataset = build_dataset(config)
     config = resolve(config, dataset)
@@ -77,8 +77,8 @@ def test_devices_agree(one_device, num_devices, fsdp):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [ct, scd], ids=["ct", "scd"])
-def test_teachers_and_own_parameters_are_cut_and_agree(module):
-    """A teacher average; a denoiser, a learned weight and a derivative along the noise level."""
+def test_teachers_and_loss_parameters_are_sharded_and_agree(module):
+    """An EMA teacher; a denoiser, a learned weight and a derivative along the noise level."""
     losses, params, x = train(1, config=module.get_config("smoke"))
     others = train(4, 2, config=module.get_config("smoke"))
     np.testing.assert_allclose(others[0], losses, rtol=1e-4, atol=1e-5)
@@ -92,7 +92,7 @@ SMALL = 600
 
 @functools.cache
 def exchanged(fsdp, **pipeline):
-    """Of a step on four devices: bytes by kind of collective, and the state."""
+    """Return the bytes of a step on four devices by kind of collective, and the state."""
     config = smoke_config()
     config.pipeline.update(pipeline)
     config = resolve(config, dataset := build_dataset(config))
@@ -127,12 +127,12 @@ def test_devices_exchange_gradients_alone(on_device):
     assert gradient <= num_bytes["all-reduce"] <= gradient + SMALL
 
 
-def test_cut_parameters_are_gathered_once_and_gradients_reduced_once():
+def test_sharded_parameters_are_gathered_once_and_gradients_reduced_once():
     num_bytes, state = exchanged(4)
     leaves = jax.tree.leaves(state.params)
-    cut = [leaf for leaf in leaves if not leaf.is_fully_replicated]
-    assert bytes_of(cut) > 0.9 * bytes_of(leaves)
-    assert num_bytes["all-gather"] == bytes_of(cut)
+    sharded = [leaf for leaf in leaves if not leaf.is_fully_replicated]
+    assert bytes_of(sharded) > 0.9 * bytes_of(leaves)
+    assert num_bytes["all-gather"] == bytes_of(sharded)
     # XLA makes reduce-scatters of these all-reduces on accelerators, not on CPUs.
     gradient = bytes_of(trained(state))
     assert gradient <= num_bytes["all-reduce"] <= gradient + SMALL
@@ -140,12 +140,12 @@ def test_cut_parameters_are_gathered_once_and_gradients_reduced_once():
 
 
 @pytest.mark.slow
-def test_in_low_precision_gradients_are_added_up_in_float32(tmp_path):
-    """As the partitioner asks for it: CPUs add up in float32 whatever they are asked."""
+def test_in_low_precision_gradients_are_summed_in_float32(tmp_path):
+    """In the partitioned program: CPUs sum in float32 whatever it says."""
     config = fashion_mnist.get_config("smoke")
     narrow = {"channels": 4, "channel_mult": (1,), "num_res_blocks": 1}
     config.model.update({**narrow, "attention_resolutions": (), "dtype": "bfloat16"})
-    # A program that no cache holds, for what is read from there is not partitioned again.
+    # A program in no cache: a cached one would not be partitioned again.
     config.optimizer.learning_rate = float(np.random.default_rng().uniform(1e-4, 1e-3))
     config = resolve(config, dataset := build_dataset(config))
     mesh = parallel.make_mesh(num_devices=4)
@@ -170,13 +170,13 @@ def test_in_low_precision_gradients_are_added_up_in_float32(tmp_path):
         ((8, 8), ()),  # too small
     ],
 )
-def test_the_longest_axis_is_cut(shape, spec):
+def test_the_longest_axis_is_sharded(shape, spec):
     mesh = parallel.make_mesh(num_devices=4, fsdp=4)
     leaf = jax.ShapeDtypeStruct(shape, np.float32)
     assert tuple(parallel.state_sharding(leaf, mesh).spec) == spec
 
 
-def test_all_of_the_state_is_born_cut():
+def test_all_of_the_state_is_created_sharded():
     _, state = exchanged(4)
     largest = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)
     for tree in (state.params, state.ema_params, state.opt_state):
@@ -191,7 +191,7 @@ def without_dropout():
 
 @pytest.mark.parametrize("fsdp", [1, 2])
 def test_accumulation_on_devices_agrees(without_dropout, fsdp):
-    """Without dropout, whose masks depend on the size of the parts."""
+    """Without dropout, whose masks depend on the size of the microbatches."""
     losses, _, x = train(2, fsdp, dropout=0.0, accumulation_steps=2)
     np.testing.assert_allclose(losses, without_dropout[0], rtol=1e-5)
     np.testing.assert_allclose(x, without_dropout[2], rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The pure training step: what it computes, what it draws, what it leaves alone."""
+"""The pure training step: its results, its random draws and its metrics."""
 
 import dataclasses
 
@@ -78,7 +78,7 @@ def test_one_step_is_gradient_optimizer_and_average():
     np.testing.assert_array_equal(jax.random.key_data(after.key), jax.random.key_data(state.key))
 
 
-def test_the_average_moves_towards_the_student_and_lags():
+def test_the_ema_moves_towards_the_student_and_lags_as_an_average():
     model, bind = make_bind()
     state = start = new_state(model)
     train_step = jax.jit(make_train_step(bind, ict_jax.ict_objective(DISC), TX, ema_decay=0.9))
@@ -151,20 +151,22 @@ def test_a_target_follows_by_its_decay():
     assert norm_of_difference(after.teachers["target"], expected) < 1e-6
 
 
-@pytest.mark.parametrize("parts", [2, 4])
-def test_accumulation_changes_nothing_without_dropout(parts):
+@pytest.mark.parametrize("count", [2, 4])
+def test_accumulation_changes_nothing_without_dropout(count):
     model, bind = make_bind()
     state, batch = new_state(model), some_batch()
     objective = ict_jax.ict_objective(DISC)
-    whole, metrics = make_train_step(bind, objective, TX)(state, batch)
-    cut, cut_metrics = make_train_step(bind, objective, TX, accumulation_steps=parts)(state, batch)
-    assert norm_of_difference(whole.params, state.params) > 0.005
-    assert norm_of_difference(whole.params, cut.params) < 1e-5
+    once, metrics = make_train_step(bind, objective, TX)(state, batch)
+    split, split_metrics = make_train_step(bind, objective, TX, accumulation_steps=count)(
+        state, batch
+    )
+    assert norm_of_difference(once.params, state.params) > 0.005
+    assert norm_of_difference(once.params, split.params) < 1e-5
     for name, average in metrics.items():
         np.testing.assert_allclose(
-            cut_metrics[name].total, average.total, rtol=1e-4, atol=1e-5, err_msg=name
+            split_metrics[name].total, average.total, rtol=1e-4, atol=1e-5, err_msg=name
         )
-        assert int(cut_metrics[name].count) == int(average.count), name
+        assert int(split_metrics[name].count) == int(average.count), name
 
 
 def test_jit_equals_no_jit():
