@@ -151,24 +151,18 @@ class UNet(nn.Module):
             block = nn.remat(ResBlock) if self.remat else ResBlock
             return block(maker, h.shape[-1], resample, rate, train, name=name)(h, embedding)
 
-        def blocks(group: BlockGroup, h: Array, skips: list[Array]) -> tuple[Array, list[Array]]:
-            height = full_height >> group.level
-            attend = height in self.attention_resolutions
-            attend = attend and not (skips and self.attend_after_last_up)
-            cell = (maker, group.channels, attend, self._dropout_rate(height), train)
-            return self._apply_group(group, cell, h, skips, embedding)
-
         # Encoder: each output, also of conv_in and of the resampling blocks, becomes a skip.
         h = maker.conv(x.shape[-1], self.channels, "conv_in")(pyramid)
         skips = [h]
         for level, groups in itertools.groupby(down, key=lambda group: group.level):
+            height = full_height >> level
             if level:
                 h = resblock(f"down_{level}_resample", level, h, "down")
                 if self.residual_input:
                     pyramid = h = self._add_input(maker, pyramid, h, f"pyramid_{level}")
                 skips.append(h)
             for group in groups:
-                h, outputs = blocks(group, h, [])
+                h, outputs = self._apply_group(maker, group, h, [], embedding, height, train)
                 skips += outputs
         # Middle, at the lowest resolution.
         lowest = len(self.channel_mult) - 1
@@ -177,11 +171,13 @@ class UNet(nn.Module):
         h = resblock("middle_1", lowest, h)
         # Decoder: each block takes the latest skip left.
         for level, groups in itertools.groupby(up, key=lambda group: group.level):
+            height = full_height >> level
             if level < lowest:
                 h = resblock(f"up_{level}_resample", level, h, "up")
             for group in groups:
-                h, _ = blocks(group, h, [skips.pop() for _ in range(group.length)])
-            if self.attend_after_last_up and full_height >> level in self.attention_resolutions:
+                latest = [skips.pop() for _ in range(group.length)]
+                h, _ = self._apply_group(maker, group, h, latest, embedding, height, train)
+            if self.attend_after_last_up and height in self.attention_resolutions:
                 h = SelfAttention(maker, name=f"up_{level}_attention")(h)
         # Output in float32, whatever the compute dtype.
         h = nn.swish(maker.norm(h.shape[-1], "norm_out")(h))
@@ -205,9 +201,19 @@ class UNet(nn.Module):
         return self.dropout if limit is None or height <= limit else 0.0
 
     def _apply_group(
-        self, group: BlockGroup, cell: tuple, h: Array, skips: list[Array], embedding: Array
+        self,
+        maker: Maker,
+        group: BlockGroup,
+        h: Array,
+        skips: list[Array],
+        embedding: Array,
+        height: int,
+        train: bool,
     ) -> tuple[Array, list[Array]]:
         """Apply a group of blocks; return the last output and all outputs."""
+        attend = height in self.attention_resolutions
+        attend = attend and not (skips and self.attend_after_last_up)
+        cell = (maker, group.channels, attend, self._dropout_rate(height), train)
         kind = Cell
         if self.remat or (group.length > 1 and self.scan_blocks):
             # A loop would keep all values for the gradient; keep products, recompute the rest.

@@ -100,14 +100,8 @@ def make_train_step(
         if flip:
             x = random_flip(key_flip, x)
         draws = objective.draw(key_draw, x.shape, state.step)
-        # Gradient of the mean loss over the global batch.
-        grads, losses, aux = _accumulate(
-            lambda params, *rest: mean_loss(params, state.teachers, *rest),
-            state.params,
-            (x, batch["label"], draws),
-            key_dropout,
-            accumulation_steps,
-        )
+        rows, loss = (x, batch["label"], draws), functools.partial(mean_loss, state.teachers)
+        grads, losses, aux = _accumulate(loss, state.params, rows, key_dropout, accumulation_steps)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         network = network_params(params)
@@ -127,8 +121,8 @@ def make_train_step(
 
 
 def _mean_loss(
-    params: Params,
     teachers: dict[str, Params],
+    params: Params,
     batch: Any,
     key: Key[Array, ""],
     *,
