@@ -112,7 +112,7 @@ def test_where_all_features_are_zero_the_gradient_is_a_number():
     found = gradient(images(1), images(1), dead)
     assert np.isfinite(found).all() and np.abs(found).max() > 0
     zeros = np.zeros((1, 1, 1, 4), np.float32)  # without the ReLU before it, which hides NaN
-    assert np.isfinite(jax.grad(lambda x: module._of_unit_length(x).sum())(zeros)).all()
+    assert np.isfinite(jax.grad(lambda x: module._normalize(x).sum())(zeros)).all()
 
 
 @pytest.mark.parametrize(
