@@ -20,6 +20,7 @@ from ict_jax.data import bucket, load_data, prepare
 from ict_jax.data.prepare.imagenet import list_imagenet
 from ict_jax.data.preprocess import decode, decode_as_adm
 from ict_jax.data.sets.tfds import StoredSet
+from ict_jax.runtime.storage import safe_join, safe_relative_path
 from tests.data.test_prepare import photos
 from tests.fake_gcs import fake_gcs
 from tests.helpers import ROOT
