@@ -19,6 +19,7 @@ from ict_jax.data.prepare.shards import (
     write_text,
 )
 from ict_jax.data.prepare.sources import SourceImage
+from ict_jax.data.prepare.tfds_format import Serializer
 from ict_jax.runtime.console import say
 from ict_jax.runtime.locks import locked_directory
 
@@ -37,7 +38,7 @@ def write_image_set(
     workers: int | None,
 ) -> Path:
     """Write a set, or resume an interrupted one, and return its directory."""
-    workers = workers if workers is not None else os.cpu_count() or 1
+    workers = os.cpu_count() or 1 if workers is None else workers
     require(workers >= 1, f"--workers={workers} must be at least 1.")
     home, final = out / name, out / name / version
     require(
@@ -46,10 +47,9 @@ def write_image_set(
     )
     begun = home / f"{version}.incomplete"
     layout = hash_sources(splits, stamped=False, size=size, class_names=class_names)
-    serialize = tfds_format.Serializer(size, tuple(class_names))
-    tasks = make_tasks(begun, name, splits, size, serialize)
+    tasks = make_tasks(begun, name, splits, size, Serializer(size, tuple(class_names)))
     all_tasks = [task for part in tasks.values() for task in part]
-    made_from = "".join([layout, *(task.made_from for task in all_tasks)])
+    made_from = layout + "".join(task.made_from for task in all_tasks)
     origin: dict[str, Any] = {
         "layout": layout,
         "made_from": hashlib.sha256(made_from.encode()).hexdigest(),
@@ -58,13 +58,7 @@ def write_image_set(
     with locked_directory(home, "--out"):
         if final.is_dir():
             return _check_existing(final, name, all_tasks, origin)
-        begun.mkdir(exist_ok=True)
-        if (begun / ORIGIN).is_file():
-            require(
-                _read_origin(begun).get("layout") == layout,
-                f"{begun} was begun from other images or options; go on with those, or remove it.",
-            )
-        write_text(begun / ORIGIN, json.dumps(origin))
+        _begin(begun, origin)
         write_shards(all_tasks, workers=workers)
         shards = {split: [*map(_read_complete, part)] for split, part in tasks.items()}
         bad = [message for notes in shards.values() for note in notes for message in note.bad]
@@ -83,6 +77,17 @@ def write_image_set(
     say(f"{', '.join(f'{split} {count:,}' for split, count in counts.items())} images: {final}")
     say(f"train on it with --config.data.name=tfds:{name} --config.data.data_dir={out}")
     return final
+
+
+def _begin(directory: Path, origin: dict[str, Any]) -> None:
+    """Create the directory of a set, or check that it was begun from the same images."""
+    directory.mkdir(exist_ok=True)
+    if (directory / ORIGIN).is_file():
+        require(
+            _read_origin(directory).get("layout") == origin["layout"],
+            f"{directory} was begun from other images or options; resume with those, or remove it.",
+        )
+    write_text(directory / ORIGIN, json.dumps(origin))
 
 
 def _read_complete(task: Task) -> ShardNote:
