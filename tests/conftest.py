@@ -33,12 +33,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-LONGEST = ("test_faults", "test_docs", "test_quick_start", "test_loop")
+LONGEST = (
+    *("test_faults", "test_docs", "test_quick_start", "test_loop", "test_commands", "test_unet"),
+    *("test_parallel", "test_import_export", "test_prepare", "test_configs"),
+)
 
 
 def pytest_collection_modifyitems(items):
     """Files go to the workers in this order: the longest first, so that both end together."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    order = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture

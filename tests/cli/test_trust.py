@@ -21,7 +21,11 @@ from tests.helpers import ROOT, smoke_config
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """No place was named before."""
+    """No place was named before; classifiers that other tests trained are there."""
+    shared = Path(os.environ["XDG_CACHE_HOME"]) / "ict_jax" / "classifiers"
+    shared.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache" / "ict_jax").mkdir(parents=True)
+    os.symlink(shared, tmp_path / "cache" / "ict_jax" / "classifiers")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

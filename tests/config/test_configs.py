@@ -79,7 +79,13 @@ def resolved(config):
     return resolve(config, None if is_stated(config) else build_dataset(config))
 
 
-@pytest.mark.parametrize(("path", "form"), FORMS, ids=lambda v: getattr(v, "stem", v))
+BUILDS = [
+    pytest.param(path, form, marks=[pytest.mark.slow] * (form not in ("full", "smoke")))
+    for path, form in FORMS
+]
+
+
+@pytest.mark.parametrize(("path", "form"), BUILDS, ids=lambda v: getattr(v, "stem", v))
 def test_config_builds_at_full_size(path, form):
     config = load(path, form)
     check_config(config)

@@ -54,7 +54,7 @@ def test_one_step_is_gradient_optimizer_and_average():
     state, batch = new_state(model), some_batch()
     objective = ict_jax.ict_objective(DISC)
     train_step = make_train_step(bind, objective, TX, ema_decay=0.9, flip=False)
-    after, metrics = train_step(state, batch)
+    after, metrics = jax.jit(train_step)(state, batch)
 
     keys = jax.random.split(jax.random.fold_in(state.key, 0), 3)
     x = batch["image"] / 127.5 - 1
@@ -62,7 +62,7 @@ def test_one_step_is_gradient_optimizer_and_average():
     def loss(params):
         return ict_jax.ict_loss(bind(params, None, None), x, keys[1], 0, DISC)[0].mean()
 
-    value, grads = jax.value_and_grad(loss)(state.params)
+    value, grads = jax.jit(jax.value_and_grad(loss))(state.params)
     updates, _ = TX.update(grads, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, updates)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after.params, expected)
@@ -199,7 +199,7 @@ def test_the_step_sets_the_stage():
 
 def test_metrics_by_sigma_add_up_to_the_loss():
     model, bind = make_bind()
-    train_step = make_train_step(bind, ict_jax.ict_objective(DISC), TX)
+    train_step = jax.jit(make_train_step(bind, ict_jax.ict_objective(DISC), TX))
     state = new_state(model)
     _, metrics = train_step(state, some_batch(64))
     bins = [m for name, m in metrics.items() if name.startswith("loss_by_sigma/")]
@@ -214,7 +214,7 @@ def test_metrics_by_sigma_add_up_to_the_loss():
 
 def test_empty_metrics_have_the_form_of_a_steps():
     model, bind = make_bind()
-    train_step = make_train_step(bind, ict_jax.ict_objective(DISC), TX)
+    train_step = jax.jit(make_train_step(bind, ict_jax.ict_objective(DISC), TX))
     _, metrics = train_step(new_state(model), some_batch())
     assert jax.tree.structure(step_module.empty_metrics()) == jax.tree.structure(metrics)
     merged = step_module.merge_metrics(step_module.empty_metrics(), metrics)
