@@ -199,7 +199,7 @@ def test_the_step_sets_the_stage():
 
 def test_metrics_by_sigma_add_up_to_the_loss():
     model, bind = make_bind()
-    train_step = jax.jit(make_train_step(bind, ict_jax.ict_objective(DISC), TX))
+    train_step = make_train_step(bind, ict_jax.ict_objective(DISC), TX)
     state = new_state(model)
     _, metrics = train_step(state, some_batch(64))
     bins = [m for name, m in metrics.items() if name.startswith("loss_by_sigma/")]
