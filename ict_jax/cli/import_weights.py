@@ -65,7 +65,7 @@ def run(values: flags.FlagValues) -> None:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     sys.exit(common.run(run, define_flags, __doc__ or ""))
 
 

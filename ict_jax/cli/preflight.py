@@ -117,7 +117,7 @@ def _progress(what: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     sys.exit(common.run(run, define_flags, __doc__ or ""))
 
 

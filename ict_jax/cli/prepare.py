@@ -80,7 +80,7 @@ def run(values: flags.FlagValues, what: str) -> int:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     sys.exit(common.run(run, define_flags, __doc__ or "", choices=tuple(OPTIONS)))
 
 

@@ -76,7 +76,7 @@ def run(values: flags.FlagValues) -> int:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     sys.exit(common.run(run, define_flags, __doc__ or ""))
 
 
