@@ -52,6 +52,8 @@ def test_identity_sees_the_code(monkeypatch, tmp_path):
     monkeypatch.setattr(ict_jax, "__file__", str(tmp_path / "__init__.py"))
     after = loop.identity(checked)
     assert [what for what in before if before[what] != after[what]] == ["the code of ict_jax"]
+    (tmp_path / "core" / "losses.py").write_text("changed = 2\n")
+    assert loop.identity(checked)["the code of ict_jax"] != after["the code of ict_jax"]
 
 
 DAMAGED, OTHER = Damaged("it is damaged"), ArgumentError("a mistake")

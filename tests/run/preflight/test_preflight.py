@@ -146,6 +146,7 @@ def test_only_what_the_config_takes_and_what_helps_is_suggested():
         ("v5litepod-8", 2, "v5e-16"),
         ("v5e-8", 3, None),
         ("v4-8", 4, "v4-32"),
+        ("v4-2048", 2, "v4-4096"),
         ("h100-4", 2, "h100-8"),
         ("h100-8", 3, "h100-24"),
         ("h100-2", 6, None),
