@@ -1,6 +1,7 @@
 """EMA parameters on disk: read for sampling, on any devices, and written for imports."""
 
 import os
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -197,7 +198,9 @@ def write_ema(workdir: epath.Path, params: Params, config: Config, step: int) ->
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
                 writer.save(literal_path(directory) / str(step), args=items)
         except (*io_errors(), ValueError, RuntimeError) as error:
-            _remove_failed_import(path)
+            for _ in range(10):  # other parts of the save still write, and recreate directories
+                _remove_failed_import(path)
+                time.sleep(0.2)
             raise NotSaved(
                 f"{path} could not be written ({describe_error(error, path)}); make room or fix "
                 "the disk, and run the same command again."
