@@ -1,1 +1,1 @@
-"""What a job stands on: processes, launchers, preemption, storage, console, chips."""
+"""Foundation of a job: processes, launchers, preemption, storage, locks, console, chips."""

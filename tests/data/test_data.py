@@ -30,8 +30,8 @@ def test_digits(digits):
 def test_splits_are_disjoint():
     images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
     parts = split_images(images, np.arange(20), {"train": 9, "validation": 4, "test": 7})
-    all_or_none = np.concatenate([part.labels for part in parts.values()])
-    assert sorted(all_or_none) == list(range(20)) and list(all_or_none) != list(range(20))
+    labels = np.concatenate([part.labels for part in parts.values()])
+    assert sorted(labels) == list(range(20)) and list(labels) != list(range(20))
     np.testing.assert_array_equal(parts["test"].images.ravel(), parts["test"].labels)
     with pytest.raises(ict_jax.ArgumentError, match="need 21 images and there are 20"):
         split_images(images, np.arange(20), {"train": 21})

@@ -143,10 +143,10 @@ def test_two_processes_and_then_one_read_every_example_once_an_epoch(how):
     first, second = run_processes(2, 0, 15, how)
     (alone,) = run_processes(1, 15, 25, how)
     assert all(len(labels) == 4 for part in (first, second) for labels in part.values())
-    all_or_none = {step: first[step] + second[step] for step in range(15)} | alone
+    fed = {step: first[step] + second[step] for step in range(15)} | alone
     straight = Batches(numbered(50), 8, seed=4)
     for step in range(25):
-        assert all_or_none[step] == list(straight(step)["label"]), step
-    stream = [label for step in range(25) for label in all_or_none[step]]
+        assert fed[step] == list(straight(step)["label"]), step
+    stream = [label for step in range(25) for label in fed[step]]
     for epoch in range(4):
         assert sorted(stream[50 * epoch : 50 * (epoch + 1)]) == list(range(50))
